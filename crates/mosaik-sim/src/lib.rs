@@ -1,1 +1,3 @@
-//! .
+//! Many replicas on simulated time from one seed.
+
+pub mod disk;

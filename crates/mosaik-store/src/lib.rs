@@ -1,1 +1,5 @@
-//! .
+//! Feeds and view in one redb file.
+
+mod read;
+
+pub use read::Arrival;
