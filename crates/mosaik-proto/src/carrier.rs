@@ -1,0 +1,238 @@
+//! What carriers and the replica say to one another: `Input` in, `Effect` out.
+//!
+//! Invariants:
+//! - A carrier hands effects to its wire only after the writes made with them are durable.
+//! - Frames of one session are delivered in the order sent, or the session ends.
+//! - A carrier that can't take an effect drops the session, never the process; what was lost, the
+//!   next comparison repairs.
+
+use std::net::SocketAddr;
+
+use mosaik_core::{
+    event::Draft,
+    feed::Tip,
+    id::{AuthorId, NodeId},
+};
+
+use crate::{
+    hint::Hint,
+    message::{Bye, FrameError, Message},
+};
+
+/// The time, as whoever drives the machine sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since some start; never falls.
+    pub mono_ms: u64,
+    /// Milliseconds of the Unix epoch; may jump.
+    pub wall_ms: u64,
+}
+
+/// A conversation with one peer over one connection. The carrier numbers them and uses none twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Which end of a connection this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It opened the connection: speaks first, starts comparisons.
+    Dialer,
+    /// It accepted the connection.
+    Listener,
+}
+
+/// Where a node can be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// UDP sockets.
+    pub direct: Vec<SocketAddr>,
+    /// URLs of relays that it is connected to.
+    pub relays: Vec<String>,
+}
+
+impl Addresses {
+    /// Whether there is nothing to dial.
+    pub fn is_empty(&self) -> bool {
+        self.direct.is_empty() && self.relays.is_empty()
+    }
+}
+
+/// How a peer became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A ticket that a person gave.
+    Ticket,
+    /// A slot of the bootstrap chain.
+    Slot,
+    /// Named by the holder of a slot.
+    SlotNeighbour,
+    /// The peer cache on disk.
+    Cache,
+    /// Presence in gossip.
+    Gossip,
+    /// It dialed here.
+    Inbound,
+}
+
+impl Source {
+    /// The word for `peers`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::Slot => "slot",
+            Self::SlotNeighbour => "slot neighbour",
+            Self::Cache => "cache",
+            Self::Gossip => "gossip",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// What happens to a replica.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// Somebody here appends events to the node's own feed, all or none. Answered by
+    /// [`Effect::Appended`] with the same token.
+    Append {
+        /// Chosen by the caller.
+        token: u64,
+        /// At least one.
+        drafts: Vec<Draft>,
+    },
+    /// A connection is open; nothing was said on it yet.
+    Connected {
+        /// Its number.
+        session: SessionId,
+        /// Whom the transport authenticated.
+        peer: NodeId,
+        /// Which end this is.
+        role: Role,
+        /// What binds proofs to this connection, the same bytes at both ends.
+        binding: Vec<u8>,
+    },
+    /// A frame came and was decoded, a run in it verified.
+    Frame {
+        /// Where.
+        session: SessionId,
+        /// What.
+        message: Message,
+    },
+    /// A frame came that breaks the protocol.
+    BadFrame {
+        /// Where.
+        session: SessionId,
+        /// Why.
+        error: FrameError,
+    },
+    /// Bytes of a frame that isn't whole yet came: the peer is slow, not silent. At most twice a
+    /// second is enough.
+    Progress {
+        /// Where.
+        session: SessionId,
+    },
+    /// This many bytes handed over by [`Effect::Send`] have left the carrier's queue.
+    Sent {
+        /// Where.
+        session: SessionId,
+        /// Bytes of whole frames.
+        bytes: usize,
+    },
+    /// The connection is gone, whoever ended it.
+    Disconnected {
+        /// Its number.
+        session: SessionId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A dial that [`Effect::Dial`] asked for led nowhere.
+    DialFailed {
+        /// To whom.
+        peer: NodeId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Some source says where a peer can be reached.
+    Found {
+        /// Who.
+        peer: NodeId,
+        /// Where.
+        addresses: Addresses,
+        /// Who says so.
+        source: Source,
+    },
+    /// A hint came over gossip, checked as far as can be without knowing what is held.
+    Hint {
+        /// The neighbour that passed it on.
+        from: NodeId,
+        /// What it says.
+        hint: Hint,
+    },
+    /// A gossip neighbour came or went.
+    Neighbour {
+        /// Who.
+        peer: NodeId,
+        /// Whether it is one now.
+        up: bool,
+    },
+    /// Where this node can be reached has changed.
+    OwnAddresses(Addresses),
+    /// Somebody here waits for a comparison that begins now.
+    Compare,
+    /// A person blocks a node, or lets it in again.
+    Block {
+        /// Who.
+        peer: NodeId,
+        /// Blocked from now on?
+        blocked: bool,
+    },
+    /// The node is stopping: say so to all.
+    Leave,
+}
+
+/// What a replica wants done, after the writes of the same batch are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Effect {
+    /// Send a whole frame.
+    Send {
+        /// Where.
+        session: SessionId,
+        /// Length, type, body.
+        frame: Vec<u8>,
+    },
+    /// The other's proof holds: gossip may be offered to it and taken from it.
+    Opened {
+        /// Where.
+        session: SessionId,
+        /// With whom.
+        peer: NodeId,
+        /// Which end this is.
+        role: Role,
+    },
+    /// Send what is queued, wait shortly until it has arrived, close.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Said in the last frame, and to be used as the transport's own reason.
+        bye: Bye,
+    },
+    /// Open a connection.
+    Dial {
+        /// To whom.
+        peer: NodeId,
+        /// Where.
+        addresses: Addresses,
+    },
+    /// Tell all over gossip.
+    Gossip(Hint),
+    /// An append is durable.
+    Appended {
+        /// The caller's.
+        token: u64,
+        /// Whose feed it went to.
+        author: AuthorId,
+        /// Each event, in the order of the drafts.
+        events: Vec<Tip>,
+    },
+}
