@@ -1,0 +1,499 @@
+//! The chain at work: a Mainline client that reads and writes what [`Chain`] decides.
+//!
+//! Invariants:
+//! - One task owns the chain; everybody else holds a [`ChainHandle`] or reads a snapshot.
+//! - Each value goes to the chain when it arrives; a read's end is only waited for, never needed.
+//! - Nothing here ends the program: a DHT client that can't start is tried again with back-off.
+//! - Every queue is bounded: what doesn't fit ([`EVENTS_MAX`]) is dropped, the next read repairs it.
+
+use std::{
+    collections::HashSet,
+    io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ed25519_dalek::SigningKey;
+use futures_lite::StreamExt;
+use mainline::{Dht, MutableItem, async_dht::AsyncDht};
+use mosaik_core::{id::NodeId, key::NetworkKeys};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    chain::{Candidate, Chain, Draw, Effect, Input, Now, Situation, SlotStatus, Summary},
+    reach::Reach,
+    record::Neighbour,
+    slot::{SlotKeys, SlotValue},
+};
+
+/// Events that wait for the node. What is more is dropped: found again at the next read.
+pub const EVENTS_MAX: usize = 256;
+/// Commands and answers that wait for the task; who has more waits, or drops a hint.
+const INBOX_MAX: usize = 256;
+/// The longest a farewell may take.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
+/// Waits between tries to start the DHT client, doubled each time, full jitter on top.
+const START_WAIT_MS: u64 = 500;
+const START_WAIT_MS_MAX: u64 = 60_000;
+/// Reads of the whole chain without any answer after which the client is built anew: names of
+/// bootstrap nodes are resolved again, as after a change of networks.
+const UNANSWERED_MAX: u32 = 6;
+/// Request timeouts: on the open network, and where all bootstrap nodes are on this machine.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT_LOOPBACK: Duration = Duration::from_millis(500);
+
+/// What a chain client needs to know.
+#[derive(Clone)]
+pub struct ChainConfig {
+    /// The network's keys.
+    pub keys: NetworkKeys,
+    /// The node's endpoint key: it signs the leases.
+    pub signing_key: SigningKey,
+    /// Nodes to begin with, `host:port`. Empty: the public Mainline nodes.
+    pub dht_bootstrap: Vec<String>,
+    /// What is published and dialed.
+    pub reach: Reach,
+    /// How long to wait for one storage node; none: 2 s, or 0.5 s if all of `dht_bootstrap` is
+    /// loopback.
+    pub request_timeout: Option<Duration>,
+}
+
+impl ChainConfig {
+    /// The usual settings for a network: public nodes, public addresses.
+    pub fn new(keys: NetworkKeys, signing_key: SigningKey) -> Self {
+        Self {
+            keys,
+            signing_key,
+            dht_bootstrap: Vec::new(),
+            reach: Reach::default(),
+            request_timeout: None,
+        }
+    }
+}
+
+/// What the chain tells the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChainEvent {
+    /// Somebody to dial. The same node comes again at later reads while peers are few.
+    Found(Candidate),
+    /// The status changed.
+    State(Summary),
+}
+
+/// Starts the task that keeps a node's chain.
+#[derive(Debug)]
+pub struct ChainClient;
+
+impl ChainClient {
+    /// Starts reading at once, and writing as soon as [`ChainHandle::set_addresses`] gave something
+    /// to publish. The task ends by [`ChainHandle::leave`], or, without a tombstone, when all
+    /// handles are dropped. Must be called inside a tokio runtime.
+    pub fn spawn(config: ChainConfig) -> (ChainHandle, mpsc::Receiver<ChainEvent>) {
+        let keys = SlotKeys::new(&config.keys);
+        let chain = Chain::new(keys.clone(), config.signing_key.clone(), config.reach);
+        let started = Instant::now();
+        let (situation, situations) = watch::channel(Situation::default());
+        let (commands, inbox) = mpsc::channel(INBOX_MAX);
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let (slots, snapshot) = watch::channel(chain.slots(now(started)));
+        let (answers, answered) = mpsc::channel(INBOX_MAX);
+        let worker = Worker {
+            keys,
+            config,
+            chain,
+            started,
+            draw: Draw::from_seed(rand::random()),
+            events,
+            slots,
+            dht: DhtState::Off,
+            start_wait_ms: START_WAIT_MS,
+            unanswered: 0,
+            answers,
+            jobs: JoinSet::new(),
+            farewells: Vec::new(),
+        };
+        tokio::spawn(worker.run(situations, inbox, answered));
+        (ChainHandle { situation: Arc::new(situation), commands, snapshot }, receiver)
+    }
+}
+
+/// How the node speaks to its chain. Cheap to clone; none of its calls but [`Self::leave`] waits.
+#[derive(Debug, Clone)]
+pub struct ChainHandle {
+    situation: Arc<watch::Sender<Situation>>,
+    commands: mpsc::Sender<Command>,
+    snapshot: watch::Receiver<Vec<SlotStatus>>,
+}
+
+impl ChainHandle {
+    /// How many peers have an open session.
+    pub fn set_peers(&self, peers: usize) {
+        self.update(|situation| situation.peers = peers);
+    }
+
+    /// Under which relays and addresses this node can be reached, of whatever kind: what may not be
+    /// published is left out. The slot is rewritten when they have settled.
+    pub fn set_addresses(&self, relays: Vec<String>, addresses: Vec<SocketAddr>) {
+        self.update(|situation| (situation.relays, situation.addresses) = (relays, addresses));
+    }
+
+    /// Live peers to name in the record, best first; they go out with the next write.
+    pub fn set_neighbours(&self, neighbours: Vec<Neighbour>) {
+        self.update(|situation| situation.neighbours = neighbours);
+    }
+
+    /// What to add to this machine's clock to get the median of the peers'.
+    pub fn set_clock_offset(&self, offset_ms: i64) {
+        self.update(|situation| situation.clock_offset_ms = offset_ms);
+    }
+
+    /// A dial ended without an authenticated session.
+    pub fn dial_failed(&self, node: NodeId) {
+        self.tell(Input::DialFailed(node));
+    }
+
+    /// A session was authenticated.
+    pub fn session_up(&self, node: NodeId) {
+        self.tell(Input::SessionUp(node));
+    }
+
+    /// An authenticated session broke without a farewell.
+    pub fn session_broke(&self, node: NodeId) {
+        self.tell(Input::SessionBroke(node));
+    }
+
+    /// Reads all slots now.
+    pub fn look(&self) {
+        self.tell(Input::Look);
+    }
+
+    /// All 16 slots as they were last read.
+    pub fn slots(&self) -> Vec<SlotStatus> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Follows the slots: changes whenever something was learned about one.
+    pub fn watch_slots(&self) -> watch::Receiver<Vec<SlotStatus>> {
+        self.snapshot.clone()
+    }
+
+    /// Leaves a tombstone in the own slot and ends the task; waits at most 3 s. Whether storage
+    /// nodes took it is not promised.
+    pub async fn leave(&self) {
+        let (done, is_done) = oneshot::channel();
+        let farewell = async {
+            if self.commands.send(Command::Leave(done)).await.is_ok() {
+                // An error is the task's end as well.
+                let _ = is_done.await;
+            }
+        };
+        if timeout(LEAVE_MAX, farewell).await.is_err() {
+            debug!("the tombstone was not acknowledged in time");
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Situation)) {
+        self.situation.send_if_modified(|situation| {
+            let before = situation.clone();
+            change(situation);
+            *situation != before
+        });
+    }
+
+    fn tell(&self, input: Input) {
+        // A hint only: when the queue is full, a later one does.
+        if self.commands.try_send(Command::Tell(input)).is_err() {
+            debug!("a hint for the chain was dropped");
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Command {
+    Tell(Input),
+    Leave(oneshot::Sender<()>),
+}
+
+enum DhtState {
+    Off,
+    /// Waits, then starts: [`Worker::start`].
+    Starting(JoinHandle<io::Result<AsyncDht>>),
+    On(AsyncDht),
+}
+
+struct Worker {
+    keys: SlotKeys,
+    config: ChainConfig,
+    chain: Chain,
+    started: Instant,
+    draw: Draw,
+    events: mpsc::Sender<ChainEvent>,
+    slots: watch::Sender<Vec<SlotStatus>>,
+    dht: DhtState,
+    start_wait_ms: u64,
+    unanswered: u32,
+    answers: mpsc::Sender<Input>,
+    jobs: JoinSet<()>,
+    farewells: Vec<oneshot::Sender<()>>,
+}
+
+impl Worker {
+    async fn run(
+        mut self,
+        mut situations: watch::Receiver<Situation>,
+        mut inbox: mpsc::Receiver<Command>,
+        mut answered: mpsc::Receiver<Input>,
+    ) {
+        self.dht = self.start(0);
+        loop {
+            let timeout_ms = self.chain.next_timeout_ms();
+            let wake = timeout_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
+            let over = tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(Command::Tell(input)) => self.handle(input),
+                    Some(Command::Leave(done)) => {
+                        self.farewells.push(done);
+                        self.handle(Input::Leave)
+                    }
+                    None => true,
+                },
+                Some(input) = answered.recv() => self.handle(input),
+                Ok(()) = situations.changed() => {
+                    let situation = situations.borrow_and_update().clone();
+                    self.handle(Input::Situation(situation))
+                }
+                built = started(&mut self.dht) => self.on_started(built),
+                Some(_) = self.jobs.join_next() => false,
+                () = sleep_until(wake) => self.on_timeout(),
+            };
+            if over {
+                break;
+            }
+        }
+        for done in self.farewells {
+            let _ = done.send(());
+        }
+    }
+
+    /// Builds the DHT client in a thread that may block, after a wait.
+    fn start(&self, wait_ms: u64) -> DhtState {
+        let bootstrap = self.config.dht_bootstrap.clone();
+        let request_timeout = self.config.request_timeout;
+        DhtState::Starting(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+            let build = move || build(&bootstrap, request_timeout);
+            tokio::task::spawn_blocking(build).await.map_err(io::Error::other)?
+        }))
+    }
+
+    fn on_started(&mut self, built: io::Result<AsyncDht>) -> bool {
+        match built {
+            Ok(dht) => {
+                debug!("the DHT client runs");
+                self.dht = DhtState::On(dht);
+                self.handle(Input::DhtUp)
+            }
+            Err(error) => {
+                let wait_ms = self.start_wait_ms + self.draw.below(self.start_wait_ms);
+                self.start_wait_ms = (self.start_wait_ms * 2).min(START_WAIT_MS_MAX);
+                warn!(%error, wait_ms, "the DHT client can't start, trying again");
+                self.dht = self.start(wait_ms);
+                false
+            }
+        }
+    }
+
+    fn on_timeout(&mut self) -> bool {
+        let mut effects = Vec::new();
+        self.chain.handle_timeout(now(self.started), &mut self.draw, &mut effects);
+        self.carry_out(effects)
+    }
+
+    fn handle(&mut self, input: Input) -> bool {
+        let mut effects = Vec::new();
+        self.chain.handle(now(self.started), &mut self.draw, input, &mut effects);
+        self.carry_out(effects)
+    }
+
+    /// Does what the chain wants. True when it is over.
+    fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+        let now = now(self.started);
+        let (mut over, mut changed) = (false, false);
+        for effect in effects {
+            match effect {
+                Effect::Read(slots) => slots.into_iter().for_each(|slot| self.read(slot)),
+                Effect::Put { slot, value, cas } => self.put(slot, value, cas),
+                Effect::Found(candidate) => self.tell(ChainEvent::Found(candidate)),
+                Effect::Changed => changed = true,
+                Effect::Over => over = true,
+            }
+        }
+        let slots = self.chain.slots(now);
+        self.slots.send_if_modified(|before| {
+            let news = *before != slots;
+            *before = slots;
+            news
+        });
+        if changed {
+            let summary = self.chain.summary(now);
+            self.tell(ChainEvent::State(summary));
+            self.rebuild_if_unanswered(&summary);
+        }
+        over
+    }
+
+    /// A client to which nobody answers may know dead bootstrap nodes only.
+    fn rebuild_if_unanswered(&mut self, summary: &Summary) {
+        if summary.answering {
+            self.unanswered = 0;
+            self.start_wait_ms = START_WAIT_MS;
+            return;
+        }
+        self.unanswered += 1;
+        if self.unanswered >= UNANSWERED_MAX && matches!(self.dht, DhtState::On(_)) {
+            info!(reads = self.unanswered, "no storage node answers, starting the DHT client anew");
+            self.unanswered = 0;
+            self.dht = self.start(0);
+        }
+    }
+
+    fn tell(&self, event: ChainEvent) {
+        if self.events.try_send(event).is_err() {
+            debug!("an event of the chain was dropped");
+        }
+    }
+
+    /// Asks the storage nodes for one slot. Each distinct value goes to the chain as it arrives.
+    fn read(&mut self, slot: u8) {
+        let answers = self.answers.clone();
+        let DhtState::On(dht) = &self.dht else {
+            self.jobs.spawn(async move {
+                let _ = answers.send(Input::ReadEnded { slot, answered: 0 }).await;
+            });
+            return;
+        };
+        let (dht, key) = (dht.clone(), self.keys.public_key(slot));
+        self.jobs.spawn(async move {
+            let mut get = dht.get_mutable_detailed(&key, None, None);
+            let mut given = HashSet::new();
+            while let Some(item) = get.items.next().await {
+                let value = slot_value(&item);
+                if given.insert(value.digest())
+                    && answers.send(Input::Value { slot, value }).await.is_err()
+                {
+                    return;
+                }
+            }
+            let answered = get.outcome.recv().await.responded();
+            let _ = answers.send(Input::ReadEnded { slot, answered }).await;
+        });
+    }
+
+    fn put(&mut self, slot: u8, value: SlotValue, cas: Option<i64>) {
+        let answers = self.answers.clone();
+        let seq = value.seq;
+        let DhtState::On(dht) = &self.dht else {
+            self.jobs.spawn(async move {
+                let _ = answers.send(Input::PutFailed { slot, seq }).await;
+            });
+            return;
+        };
+        let (dht, key) = (dht.clone(), self.keys.public_key(slot));
+        self.jobs.spawn(async move {
+            let SlotValue { seq, signature, value } = value;
+            let item = MutableItem::new_signed_unchecked(key, signature, &value, seq, None);
+            let input = match dht.put_mutable(item, cas).await {
+                Ok(outcome) => {
+                    debug!(slot, seq, stored_at = outcome.stored_at, "slot written");
+                    Input::PutOk { slot, seq }
+                }
+                Err(error) => {
+                    debug!(slot, seq, %error, "slot not written");
+                    Input::PutFailed { slot, seq }
+                }
+            };
+            let _ = answers.send(input).await;
+        });
+    }
+}
+
+/// Waits for a DHT client that is being built, else for ever.
+async fn started(dht: &mut DhtState) -> io::Result<AsyncDht> {
+    match dht {
+        DhtState::Starting(built) => {
+            built.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        }
+        DhtState::Off | DhtState::On(_) => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn slot_value(item: &MutableItem) -> SlotValue {
+    SlotValue { seq: item.seq(), signature: *item.signature(), value: item.value().to_vec() }
+}
+
+fn now(started: Instant) -> Now {
+    let mono_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // A clock before 1970 is as unset as one at it.
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono_ms, wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+}
+
+/// Resolves the bootstrap nodes and starts the client. Blocks.
+fn build(bootstrap: &[String], request_timeout: Option<Duration>) -> io::Result<AsyncDht> {
+    let public = mainline::DEFAULT_BOOTSTRAP_NODES.map(str::to_owned);
+    let hosts = if bootstrap.is_empty() { &public[..] } else { bootstrap };
+    let addresses = resolve(hosts)?;
+    let loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    let default_timeout = if loopback { REQUEST_TIMEOUT_LOOPBACK } else { REQUEST_TIMEOUT };
+    let mut builder = Dht::builder();
+    builder
+        .bootstrap(&addresses)
+        .port(0)
+        .request_timeout(request_timeout.unwrap_or(default_timeout));
+    if loopback {
+        builder.bind_address(Ipv4Addr::LOCALHOST);
+    }
+    Ok(builder.build()?.as_async())
+}
+
+/// Mainline speaks IPv4 alone. A name that doesn't resolve is passed over while another does.
+fn resolve(hosts: &[String]) -> io::Result<Vec<SocketAddrV4>> {
+    let mut addresses = Vec::new();
+    let mut failed = None;
+    for host in hosts {
+        match host.to_socket_addrs() {
+            Ok(found) => addresses.extend(found.filter_map(|address| match address {
+                SocketAddr::V4(address) => Some(address),
+                SocketAddr::V6(_) => None,
+            })),
+            Err(error) => {
+                failed =
+                    Some(io::Error::new(error.kind(), format!("bootstrap node {host}: {error}")));
+            }
+        }
+    }
+    match failed {
+        _ if !addresses.is_empty() => Ok(addresses),
+        Some(error) => Err(error),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("none of {} bootstrap nodes has an IPv4 address", hosts.len()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! The bootstrap chain: 16 slots on Mainline through which nodes of one network find each other.
+//!
+//! [`slot`] holds the keys, [`lease`] the statement that makes a slot somebody's, [`record`] the
+//! bytes that stand in it, [`chain`] what to read, write and leave when, and [`client`] does it.
+//! All but the client are pure: time and randomness come in as arguments.
+
+pub mod chain;
+pub mod client;
+pub mod lease;
+pub mod reach;
+pub mod record;
+pub mod slot;
+
+pub use chain::{Candidate, SlotState, SlotStatus, Summary};
+pub use client::{ChainClient, ChainConfig, ChainEvent, ChainHandle};
+pub use reach::Reach;
+pub use record::{Hint, Neighbour};
