@@ -211,6 +211,11 @@ impl Writer {
         &self.bytes
     }
 
+    /// Forgets what is written and keeps the room for it.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     /// Raw bytes, without a length.
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);

@@ -17,3 +17,11 @@ pub const UNSIGNED_PAYLOAD_MAX: usize = 64 * 1024;
 pub const TIPS_MAX: usize = 64;
 /// Bytes of a public network's name.
 pub const NETWORK_NAME_LEN_MAX: usize = 256;
+/// Lists and maps that may lie in one another in a value.
+pub const VALUE_DEPTH_MAX: usize = 16;
+/// Bytes of a record's id, which has one at least.
+pub const RECORD_LEN_MAX: usize = 256;
+/// Bytes of the name of a form or field.
+pub const FIELD_LEN_MAX: usize = 128;
+/// Sets that one `field.set` may name as replaced.
+pub const OVER_MAX: usize = 16;

@@ -1,0 +1,265 @@
+//! The records that a set of events folds to, kept in an ordered map of bytes.
+//!
+//! Invariants:
+//! - The view is a function of the set of folded events. Their order, their grouping into batches
+//!   and repeats change no byte of it once [`settle`] has run.
+//! - An event whose payload is missing counts for nothing until it is folded again with it. Which
+//!   events are held back ([`crate::hlc::is_held_back`]) is the caller's to decide.
+//! - [`fold`] touches a bounded number of cells, however much a record holds. [`settle`] reads each
+//!   touched record once, and one path of the trie for each.
+//! - Between [`fold`] and [`settle`] the cells of the records are right, while listings, conflicts,
+//!   counts and digests are those of the last [`settle`]: call it in the transaction of the events.
+//!
+//! Source: FORMAT.md beside this crate, section 5.
+//!
+//! # Choices
+//!
+//! Where the rules leave something open, version 1 does this:
+//! - The field with the empty name takes text alone: a `field.set` of it with another value counts
+//!   for nothing, so it doesn't make its record exist, and its `over` replaces nothing.
+//! - A record exists also when all its sets are replaced, and then has neither form nor fields.
+//! - *Created by*: the least `record.create` in the total order. None without one. It stays the
+//!   same when the record is created again, and is not part of the digest.
+//! - A field is in conflict when its candidates don't all have the same value; the form counts as
+//!   one of them, under the empty name. The number of conflicts is that of (record, field) pairs.
+//! - A set that names itself, by a collision of 8 bytes, is replaced.
+//! - Seventeen entries in `over` are ill-typed also where some are equal.
+//! - Listed under a form is what shows that form; a record without a form is listed under none, one
+//!   whose form is the empty text under the empty text.
+//! - An attachment's media type and name, a note and a profile's name have no limit but the
+//!   payload's.
+//! - Of an author's profiles the greatest in the total order shows, also when its name is empty.
+
+mod cell;
+mod digest;
+mod read;
+mod settle;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Borrow;
+
+use self::cell::{Cells, Key, Meta, Space};
+pub use self::{
+    digest::{digest, rule},
+    read::{
+        Attachment, Candidate, Conflict, Counts, Field, Listed, Note, Profile, Record,
+        RecordsQuery, candidates, conflicts, counts, exists, field, over, profile, record, records,
+    },
+    settle::settle,
+};
+use crate::{
+    codec::ReadError,
+    event::Event,
+    hlc::Hlc,
+    id::{AuthorId, EventId},
+    kv::KvMut,
+    record::{RecordEvent, SetName},
+    value::Value,
+};
+
+/// The version of the fold. Digests are compared only within one; another one folds all anew.
+pub const FOLD_VERSION: u32 = 1;
+
+/// Why the view can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError<E: std::error::Error + 'static> {
+    /// The storage says no.
+    #[error("the storage of the view failed")]
+    Storage(#[from] E),
+    /// A cell doesn't hold what was put there: [`reset`] the view and fold all events again.
+    #[error("a cell of the view is damaged, it must be folded anew")]
+    Damaged(#[source] ReadError),
+}
+
+/// By whom and when something was said. Ordered as the fold orders events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The stamp.
+    pub hlc: Hlc,
+    /// Whose event.
+    pub author: AuthorId,
+    /// Its place in the feed.
+    pub seq: u64,
+    /// The event.
+    pub id: EventId,
+}
+
+impl Origin {
+    /// Where `event` stands.
+    pub fn of(event: &Event) -> Self {
+        let (hlc, author, seq, id) = event.order();
+        Self { hlc, author, seq, id }
+    }
+}
+
+/// Takes `event` into the view. Returns whether it counts; a repeat counts, and changes nothing.
+///
+/// Of an event that is held back nothing must be folded until time has caught up.
+///
+/// # Errors
+///
+/// [`ViewError`]; the transaction must then be given up.
+pub fn fold<K: KvMut>(kv: &mut K, event: &Event) -> Result<bool, ViewError<K::Error>> {
+    let Some(meaning) = meaning(event) else { return Ok(false) };
+    fold_meaning(kv, &Origin::of(event), &meaning)?;
+    Ok(true)
+}
+
+/// Makes `record` anew from `events`, which are all of the set that concern it; others are passed
+/// over. Gives the same bytes as folding them one by one, once [`settle`] has run.
+///
+/// # Errors
+///
+/// As [`fold`].
+pub fn refold<K: KvMut, E: Borrow<Event>>(
+    kv: &mut K,
+    record: &str,
+    events: impl IntoIterator<Item = E>,
+) -> Result<(), ViewError<K::Error>> {
+    clear(kv, &Cells::of(record).all())?;
+    kv.put(&Key::new(Space::Touched).text(record), &[])?;
+    for event in events {
+        let event = event.borrow();
+        if let Some(meaning) = meaning(event)
+            && meaning.record() == Some(record)
+        {
+            fold_meaning(kv, &Origin::of(event), &meaning)?;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the view, for a fold of all events by this version.
+///
+/// # Errors
+///
+/// As [`fold`].
+pub fn reset<K: KvMut>(kv: &mut K) -> Result<(), ViewError<K::Error>> {
+    clear(kv, &Key::everything())?;
+    kv.put(&Key::new(Space::Version), &FOLD_VERSION.to_be_bytes())?;
+    Ok(())
+}
+
+/// Whether what is in `kv` was begun by [`reset`] of this version. If not, [`reset`] it and fold
+/// all events.
+///
+/// # Errors
+///
+/// As [`fold`].
+pub fn is_current<K: crate::kv::Kv>(kv: &K) -> Result<bool, ViewError<K::Error>> {
+    let version = kv.get(&Key::new(Space::Version))?;
+    Ok(version.as_deref() == Some(FOLD_VERSION.to_be_bytes().as_slice()))
+}
+
+/// What `event` says, if it counts at all.
+fn meaning(event: &Event) -> Option<RecordEvent> {
+    RecordEvent::decode(event.kind.as_str(), event.payload.bytes()?).ok().flatten()
+}
+
+fn fold_meaning<K: KvMut>(
+    kv: &mut K,
+    origin: &Origin,
+    meaning: &RecordEvent,
+) -> Result<(), ViewError<K::Error>> {
+    let Some(record) = meaning.record() else {
+        return match meaning {
+            RecordEvent::Profile { name } => fold_profile(kv, origin, name),
+            _ => Ok(()),
+        };
+    };
+    let cells = Cells::of(record);
+    let mut archived = None;
+    let mut created = false;
+    match meaning {
+        RecordEvent::Create { form, .. } => {
+            fold_set(kv, &cells, "", origin, &Value::Text(form.clone()), &[])?;
+            archived = Some(false);
+            created = true;
+        }
+        RecordEvent::Set { field, value, over, .. } => {
+            fold_set(kv, &cells, field, origin, value, over)?;
+        }
+        RecordEvent::Note { text, .. } => kv.put(&cells.note(origin), text.as_bytes())?,
+        RecordEvent::Attach { field, blob, size, mime, name, .. } => {
+            let key = cells.attachment(field, blob);
+            let file = cell::File { origin: *origin, size: *size, mime, name };
+            let held = kv.get(&key)?;
+            if cell::held_origin(held.as_deref())? < Some(*origin) {
+                kv.put(&key, &file.encode())?;
+            }
+        }
+        RecordEvent::Archive { archived: into, .. } => archived = Some(*into),
+        RecordEvent::Profile { .. } => {}
+    }
+    let key = cells.meta();
+    let held = kv.get(&key)?;
+    let before = Meta::decode(held.as_deref())?;
+    let mut meta = before;
+    if let Some(archived) = archived {
+        meta.archived = meta.archived.max(Some((*origin, archived)));
+    }
+    if created && meta.created.is_none_or(|first| *origin < first) {
+        meta.created = Some(*origin);
+    }
+    if held.is_none() || meta != before {
+        kv.put(&key, &meta.encode())?;
+    }
+    kv.put(&Key::new(Space::Touched).text(record), &[])?;
+    Ok(())
+}
+
+/// A set replaces the candidates that it names, also those that come later; and it is one itself
+/// unless a set that came before names it.
+fn fold_set<K: KvMut>(
+    kv: &mut K,
+    cells: &Cells,
+    field: &str,
+    origin: &Origin,
+    value: &Value,
+    over: &[SetName],
+) -> Result<(), ViewError<K::Error>> {
+    for name in over {
+        kv.put(&cells.name(field, name), &[])?;
+        clear(kv, &cells.candidates_named(field, name))?;
+    }
+    if kv.get(&cells.name(field, &origin.id.prefix()))?.is_none() {
+        let candidate = cell::encode_candidate(origin, value);
+        kv.put(&cells.candidate(field, &origin.id), &candidate)?;
+    }
+    Ok(())
+}
+
+fn fold_profile<K: KvMut>(
+    kv: &mut K,
+    origin: &Origin,
+    name: &str,
+) -> Result<(), ViewError<K::Error>> {
+    let key = Key::new(Space::Profiles).raw(&origin.author.0);
+    let held = kv.get(&key)?;
+    if cell::held_origin(held.as_deref())? < Some(*origin) {
+        kv.put(&key, &cell::encode_profile(origin, name))?;
+    }
+    Ok(())
+}
+
+/// Keys that [`clear`] collects before it takes them away: bounds its memory.
+const CLEAR_KEYS: usize = 4096;
+
+/// Takes away all keys of `span`.
+fn clear<K: KvMut>(kv: &mut K, span: &cell::Span) -> Result<(), ViewError<K::Error>> {
+    loop {
+        let mut keys = Vec::new();
+        kv.range(&span.from, &span.to, crate::kv::Order::Ascending, &mut |key, _| {
+            keys.push(key.to_vec());
+            keys.len() < CLEAR_KEYS
+        })?;
+        for key in &keys {
+            kv.delete(key)?;
+        }
+        if keys.len() < CLEAR_KEYS {
+            return Ok(());
+        }
+    }
+}
