@@ -1,0 +1,531 @@
+//! What reads answer: one document each, as JSON.
+//!
+//! Ids are lower-case hex of all their bytes; instants are milliseconds since 1970 and end in `_ms`;
+//! field values are JSON as [`crate::json`] maps them. Fields may be added, never renamed: a reader
+//! ignores what it doesn't know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// `GET /status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of this document.
+    pub schema: u32,
+    /// The node's id.
+    pub node: String,
+    /// What it calls itself: a claim, not an identity.
+    pub name: String,
+    /// The author that it writes as.
+    pub author: String,
+    /// Its network.
+    pub network: NetworkName,
+    /// What `--data-dir` names.
+    pub data_dir: String,
+    /// Where it listens for requests.
+    pub socket: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its program and version.
+    pub software: String,
+    /// How far it is.
+    pub state: State,
+    /// One sentence about that: what it waits for, or does next.
+    pub doing: String,
+    /// Peers that are connected.
+    pub peers: u64,
+    /// Authors of whom it holds events.
+    pub authors: u64,
+    /// Events that it holds.
+    pub events: u64,
+    /// Tips of all feeds: as many as authors where no key was used twice.
+    pub branches: u64,
+    /// Fields with candidates that differ.
+    pub conflicts: u64,
+    /// Events stamped too far ahead to count yet.
+    pub held_back: u64,
+    /// Payloads that should be here and aren't.
+    pub missing: u64,
+    /// Of those, the ones that every connected peer lacks.
+    pub unavailable: u64,
+    /// Feeds that this node or a peer holds back from the other.
+    pub declined: u64,
+    /// Authors with too many branches.
+    pub crowded: u64,
+    /// The digest of the view: equal on all nodes that hold the same events.
+    pub view_digest: String,
+    /// Why it can't write, if it can't.
+    pub degraded: Option<String>,
+    /// What a person should look at, in sentences.
+    pub notices: Vec<String>,
+}
+
+/// A network as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkName {
+    /// Names it and opens nothing.
+    pub fingerprint: String,
+    /// `public` or `secret`.
+    pub kind: String,
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// No peer, and none being talked to. A state, not a failure.
+    #[default]
+    Isolated,
+    /// Peers are being dialed.
+    Joining,
+    /// Connected, and events are lacking here.
+    Syncing,
+    /// A comparison within the last two intervals ended with nothing lacking.
+    InSync,
+}
+
+impl State {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolated => "isolated",
+            Self::Joining => "joining",
+            Self::Syncing => "syncing",
+            Self::InSync => "in_sync",
+        }
+    }
+}
+
+/// `GET /id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The version of this document.
+    pub schema: u32,
+    /// The node's id.
+    pub node: String,
+    /// What it calls itself.
+    pub name: String,
+    /// The author that it writes as.
+    pub author: String,
+    /// Its network.
+    pub network: NetworkName,
+    /// Its ticket for `--peer`: node id and addresses.
+    pub ticket: String,
+    /// The addresses in the ticket.
+    pub addresses: Vec<String>,
+    /// The relays in the ticket.
+    pub relays: Vec<String>,
+}
+
+/// `GET /peers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// The version of this document.
+    pub schema: u32,
+    /// All that are known, connected ones first.
+    pub peers: Vec<Peer>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its node id.
+    pub id: String,
+    /// What it calls itself; empty before it said so.
+    pub name: String,
+    /// How it stands.
+    pub state: PeerState,
+    /// `direct` or `relay`, of a connected one; with the address after a space where it is known.
+    pub path: Option<String>,
+    /// Round trip of a connected one.
+    pub rtt_ms: Option<f64>,
+    /// What told of it first: `slot 3`, `ticket`, `cache`, `incoming`, `gossip`, ...
+    pub found_by: String,
+    /// When it was last heard of.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// How a peer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// There is a session with it.
+    Connected,
+    /// A dial is on its way.
+    Dialing,
+    /// Known, and it was reached before or may be.
+    Reachable,
+    /// Dials failed; the next one waits.
+    BackingOff,
+    /// It went silent without saying goodbye.
+    Lost,
+    /// It said goodbye.
+    Left,
+    /// It isn't spoken to.
+    Blocked,
+}
+
+impl PeerState {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Dialing => "dialing",
+            Self::Reachable => "reachable",
+            Self::BackingOff => "backing_off",
+            Self::Lost => "lost",
+            Self::Left => "left",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// `GET /slots`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// The version of this document.
+    pub schema: u32,
+    /// The 16 slots, in order.
+    pub slots: Vec<Slot>,
+}
+
+/// One slot of the bootstrap chain, as last seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its number, 0 to 15.
+    pub slot: u8,
+    /// What was found in it.
+    pub state: SlotState,
+    /// The node whose lease is in it.
+    pub holder: Option<String>,
+    /// When that lease ends.
+    pub expires_ms: Option<u64>,
+}
+
+/// What was found in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotState {
+    /// Not looked at yet.
+    Unknown,
+    /// Nothing.
+    Empty,
+    /// A holder that left.
+    Tombstone,
+    /// A live lease of another node.
+    Live,
+    /// A live lease of this node.
+    Own,
+    /// A lease that has ended.
+    Expired,
+    /// Nothing that can be read as a lease of this network.
+    Unreadable,
+    /// A value that can't be superseded.
+    Locked,
+}
+
+impl SlotState {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Empty => "empty",
+            Self::Tombstone => "tombstone",
+            Self::Live => "live",
+            Self::Own => "own",
+            Self::Expired => "expired",
+            Self::Unreadable => "unreadable",
+            Self::Locked => "locked",
+        }
+    }
+}
+
+/// `GET /frontier`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frontier {
+    /// The version of this document.
+    pub schema: u32,
+    /// Per author its tips, by seq and id.
+    pub frontier: BTreeMap<String, Vec<Tip>>,
+}
+
+/// A held event that no held event follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    /// Its place in the feed.
+    pub seq: u64,
+    /// Its id.
+    pub id: String,
+}
+
+/// `GET /feeds`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feeds {
+    /// The version of this document.
+    pub schema: u32,
+    /// One an author, by author.
+    pub feeds: Vec<Feed>,
+}
+
+/// One author's feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feed {
+    /// Whose.
+    pub author: String,
+    /// What the author calls itself, if it said so.
+    pub name: String,
+    /// Whether this node writes it.
+    pub own: bool,
+    /// Events held, on all branches.
+    pub events: u64,
+    /// Branches: 1 where the key was used in one place only.
+    pub branches: u64,
+    /// The newest events held, one a branch.
+    pub tips: Vec<Tip>,
+    /// Whether it has too many branches, and is declined.
+    pub crowded: bool,
+}
+
+/// `GET /records`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Records {
+    /// The version of this document.
+    pub schema: u32,
+    /// A page of them, by id.
+    pub records: Vec<RecordLine>,
+    /// Give this as `after` for the next page; absent on the last one.
+    pub next: Option<String>,
+}
+
+/// One record in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordLine {
+    /// Its id.
+    pub record: String,
+    /// Its form, if one shows.
+    pub form: Option<String>,
+    /// Whether it is put away.
+    pub archived: bool,
+}
+
+/// `GET /records/{record}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of this document.
+    pub schema: u32,
+    /// Its id.
+    pub record: String,
+    /// Its form, if one shows.
+    pub form: Option<String>,
+    /// The author of its first `record.create`, if there is one.
+    pub created_by: Option<String>,
+    /// Whether it is put away.
+    pub archived: bool,
+    /// What its fields show.
+    pub fields: BTreeMap<String, Json>,
+    /// Its notes, in the order in which they were written.
+    pub notes: Vec<Note>,
+    /// Its attachments, by field and blob.
+    pub attachments: Vec<Attachment>,
+    /// Its fields with candidates that differ; the empty name is the form.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Its event.
+    pub id: String,
+    /// Who wrote it.
+    pub author: String,
+    /// When, by the writer's clock.
+    pub time_ms: u64,
+    /// What it says.
+    pub text: String,
+}
+
+/// A reference to a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The field that it belongs to.
+    pub field: String,
+    /// The blob's hash.
+    pub blob: String,
+    /// Its bytes.
+    pub size: u64,
+    /// Its media type, as claimed.
+    pub mime: String,
+    /// Its file name, as claimed.
+    pub name: String,
+}
+
+/// `GET /conflicts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conflicts {
+    /// The version of this document.
+    pub schema: u32,
+    /// All of them, by record and field.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// A field whose candidates differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The record.
+    pub record: String,
+    /// The field; the empty name is the form.
+    pub field: String,
+    /// The candidate that shows.
+    pub shown: Candidate,
+    /// The others, greatest first.
+    pub others: Vec<Candidate>,
+}
+
+/// A set of a field that none replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its event.
+    pub id: String,
+    /// Who wrote it.
+    pub author: String,
+    /// What its author calls itself, if it said so.
+    pub author_name: String,
+    /// When, by the writer's clock.
+    pub time_ms: u64,
+    /// The value.
+    pub value: Json,
+}
+
+/// `GET /view`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The version of this document.
+    pub schema: u32,
+    /// The digest: 64 hex digits.
+    pub digest: String,
+    /// The version of the fold; digests of different ones can't be compared.
+    pub fold: u32,
+    /// Records in it, archived ones too.
+    pub records: u64,
+    /// Fields with candidates that differ.
+    pub conflicts: u64,
+    /// Events stamped too far ahead to count yet.
+    pub held_back: u64,
+    /// Payloads that should be here and aren't.
+    pub missing: u64,
+    /// Authors with too many branches.
+    pub crowded: u64,
+}
+
+/// `GET /events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Events {
+    /// The version of this document.
+    pub schema: u32,
+    /// In the order in which they came to be here.
+    pub events: Vec<Event>,
+    /// Give this as `since` to go on after these.
+    pub next: u64,
+    /// Whether more are here already.
+    pub more: bool,
+}
+
+/// One event; also one line of `GET /events/stream`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The version of this document.
+    pub schema: u32,
+    /// The number of the run with which it came; the cursor of `since`.
+    pub arrival: u64,
+    /// Whether it is the last of that arrival: only then has a reader seen all up to it.
+    pub last_of_arrival: bool,
+    /// When it was committed here.
+    pub received_ms: u64,
+    /// How it came.
+    pub way: String,
+    /// Whose feed.
+    pub author: String,
+    /// Its place in the feed.
+    pub seq: u64,
+    /// Its id.
+    pub id: String,
+    /// When it was written, by the writer's clock.
+    pub time_ms: u64,
+    /// Its kind.
+    pub kind: String,
+    /// Its payload decoded; null where it is absent or does not decode.
+    pub payload: Json,
+    /// `present`, `absent`, or `undecodable`.
+    pub payload_state: PayloadState,
+}
+
+/// What is known of an event's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PayloadState {
+    /// Here, and it decodes.
+    Present,
+    /// Not here.
+    Absent,
+    /// Here; it folds to nothing.
+    Undecodable,
+}
+
+/// What a write answers: what was appended, durable here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The version of this document.
+    pub schema: u32,
+    /// The record that was written to, if it was one.
+    pub record: Option<String>,
+    /// The author who wrote.
+    pub author: String,
+    /// The events, oldest first; empty if there was nothing to write.
+    pub events: Vec<Tip>,
+}
+
+/// What an import request answers: every good row is durable here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Imported {
+    /// The version of this document.
+    pub schema: u32,
+    /// Rows that became new records.
+    pub created: u64,
+    /// Rows that changed a record.
+    pub changed: u64,
+    /// Rows equal to what the view shows: nothing was written.
+    pub unchanged: u64,
+    /// Rows that were refused, whole.
+    pub refused: Vec<RefusedRow>,
+}
+
+/// A row that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRow {
+    /// Its line in the file.
+    pub line: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What `POST /wait` answers once the condition holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    /// The version of this document.
+    pub schema: u32,
+    /// The state that met it, in one sentence.
+    pub state: String,
+}
+
+/// What blocking, unblocking and adding a peer answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerChanged {
+    /// The version of this document.
+    pub schema: u32,
+    /// The peer.
+    pub id: String,
+    /// Whether it is blocked now.
+    pub blocked: bool,
+}
