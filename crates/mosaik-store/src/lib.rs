@@ -1,5 +1,26 @@
-//! Feeds and view in one redb file.
+//! Feeds and view of one node in one redb file.
+//!
+//! Invariants:
+//! - Events, tips and view change in one transaction, and what [`Store::write`] returned `Ok` for is
+//!   on disk.
+//! - After a write error nothing more is written before [`Store::reopen`] has looked at the file again.
+//! - Nothing read from disk is believed: every id is computed anew and must meet the next one.
+//! - A store is made at the first run only. Later a missing or empty file is an error, never a new
+//!   start: a node must not forget silently.
+//!
+//! Source: FORMAT.md beside this crate has the bytes.
 
+mod block;
+mod commit;
+mod fault;
+mod files;
+mod migrate;
 mod read;
+mod store;
+mod tables;
 
-pub use read::Arrival;
+pub use commit::Batch;
+pub use fault::{OpenError, StoreError};
+pub use migrate::SCHEMA;
+pub use read::{Arrival, Reader};
+pub use store::{CACHE_LEN, Readers, Store};
