@@ -378,6 +378,9 @@ impl Chain {
             self.find_by_newest_lease(now, effects);
             self.review(now, draw, effects);
         }
+        if self.held.is_none() && now.mono_ms < self.claim_not_before_ms {
+            self.look_by(self.claim_not_before_ms);
+        }
         effects.push(Effect::Changed);
     }
 

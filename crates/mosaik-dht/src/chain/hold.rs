@@ -59,7 +59,12 @@ impl Held {
         self.change.map_or(self.renew_ms, |change| change.write_ms.min(self.renew_ms))
     }
 
-    fn postpone(&mut self, until_ms: u64) {
+    #[cfg(test)]
+    pub(super) fn has_change(&self) -> bool {
+        self.change.is_some()
+    }
+
+    pub(super) fn postpone(&mut self, until_ms: u64) {
         self.renew_ms = until_ms;
         if let Some(change) = &mut self.change {
             change.write_ms = until_ms;
@@ -319,23 +324,23 @@ impl Chain {
         }
     }
 
-    /// Other slots with a live lease of ours: an earlier run's. The newest counts, others are given
-    /// up. True if that took the one write that may be under way.
+    /// Other slots with a live lease of ours: an earlier run's, or another copy's of this node. The
+    /// newest counts, others are given up. True if that took the one write that may be under way.
     fn review_others(&mut self, now: Now, draw: &mut Draw, effects: &mut Vec<Effect>) -> bool {
-        for slot in 0..SLOTS as u8 {
-            if self.held() == Some(slot) || self.state(now, slot) != SlotState::Mine {
-                continue;
-            }
-            let Some(top) = self.top(slot).cloned() else { continue };
-            match &self.held {
-                Some(held) if top.seq < held.seq => {
-                    self.put(now, draw, slot, Purpose::Release, effects);
-                    return true;
-                }
-                _ => self.adopt(now, slot, &top),
-            }
+        let mine = (0..SLOTS as u8).filter(|&slot| self.state(now, slot) == SlotState::Mine);
+        let mut mine: Vec<(u8, Arc<Seen>)> =
+            mine.filter_map(|slot| Some((slot, self.top(slot)?.clone()))).collect();
+        mine.sort_by_key(|(_, top)| top.seq);
+        if let Some((slot, top)) = mine.last()
+            && self.held.as_ref().is_none_or(|held| held.slot != *slot && held.seq < top.seq)
+        {
+            self.adopt(now, *slot, top);
         }
-        false
+        let surplus = mine.iter().find(|(slot, _)| self.held() != Some(*slot));
+        if let Some((slot, _)) = surplus {
+            self.put(now, draw, *slot, Purpose::Release, effects);
+        }
+        surplus.is_some()
     }
 
     /// Takes a slot for ours that already carries our lease; it is renewed at once.
@@ -453,7 +458,7 @@ impl Chain {
     }
 
     /// The slot is another's. Tries again after a back-off with full jitter, from a fresh read.
-    fn lose(&mut self, now: Now, draw: &mut Draw) {
+    pub(super) fn lose(&mut self, now: Now, draw: &mut Draw) {
         self.held = None;
         let spread_ms = (BACK_OFF_MS << self.losses.min(8)).min(BACK_OFF_MS_MAX);
         self.losses = self.losses.saturating_add(1);

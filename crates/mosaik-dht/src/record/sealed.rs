@@ -30,18 +30,26 @@ const NONCE_LEN: usize = 24;
 /// Names and texts in the order in which they stand in the packet.
 pub(super) fn texts(
     record: &Record,
-    seal: &[u8; 32],
+    key: &[u8; 32],
     slot_key: &[u8; 32],
     nonce: &[u8; NONCE_LEN],
 ) -> Vec<(String, String)> {
-    let plain = Payload { msg: &encode(record), aad: slot_key };
-    let sealed = XChaCha20Poly1305::new(seal.into())
-        .encrypt(&XNonce::from(*nonce), plain)
+    seal(&encode(record), key, slot_key, nonce)
+}
+
+/// Seals any plaintext and cuts it into parts.
+pub(super) fn seal(
+    plain: &[u8],
+    key: &[u8; 32],
+    slot_key: &[u8; 32],
+    nonce: &[u8; NONCE_LEN],
+) -> Vec<(String, String)> {
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(&XNonce::from(*nonce), Payload { msg: plain, aad: slot_key })
         .expect("some hundred bytes are under the cipher's limit");
     let text = BASE64URL_NOPAD.encode(&[&nonce[..], &sealed].concat());
-    let parts = text.as_bytes().chunks(PART_LEN);
+    let parts = text.as_bytes().chunks(PART_LEN).enumerate();
     parts
-        .enumerate()
         .map(|(at, part)| (format!("_e{at}"), String::from_utf8_lossy(part).into_owned()))
         .collect()
 }
@@ -49,13 +57,13 @@ pub(super) fn texts(
 pub(super) fn parse(
     keys: &SlotKeys,
     slot: u8,
-    seal: &[u8; 32],
+    key: &[u8; 32],
     texts: BTreeMap<String, Vec<String>>,
 ) -> Result<Record, RecordError> {
     let sealed = BASE64URL_NOPAD.decode(join(texts)?.as_bytes()).map_err(|_| RecordError::Parts)?;
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(RecordError::Parts)?;
     let payload = Payload { msg: sealed, aad: &keys.public_key(slot) };
-    let plain = XChaCha20Poly1305::new(seal.into())
+    let plain = XChaCha20Poly1305::new(key.into())
         .decrypt(&XNonce::from(*nonce), payload)
         .map_err(|_| RecordError::Seal)?;
     let record = decode(&plain).map_err(RecordError::Sealed)?;
@@ -85,7 +93,7 @@ fn join(mut texts: BTreeMap<String, Vec<String>>) -> Result<String, RecordError>
     Ok(whole)
 }
 
-fn encode(record: &Record) -> Vec<u8> {
+pub(super) fn encode(record: &Record) -> Vec<u8> {
     let mut plain = Writer::new();
     plain.raw(record.node.as_bytes());
     plain.len(record.relays.len());
