@@ -89,12 +89,7 @@ impl MemoryLedger {
     /// At most `max` arrivals after the one of number `after`.
     pub fn arrivals(&self, after: u64, max: usize) -> Vec<Arrival> {
         let start = usize::try_from(after).unwrap_or(usize::MAX);
-        self.arrivals
-            .iter()
-            .skip(start)
-            .take(max)
-            .copied()
-            .collect()
+        self.arrivals.iter().skip(start).take(max).copied().collect()
     }
 
     fn branch(&self, id: BranchId) -> &Branch {
@@ -161,12 +156,7 @@ impl Ledger for MemoryLedger {
     ) -> Result<BranchId, Infallible> {
         let id = BranchId(u32::try_from(self.branches.len()).expect("fewer than 2^32 branches"));
         let tip = parent.map_or(Tip::ROOT, |place| Tip::from(&self.events[&place]));
-        self.branches.push(Branch {
-            id,
-            author,
-            parent,
-            tip,
-        });
+        self.branches.push(Branch { id, author, parent, tip });
         self.undo.push(Undo::Begun);
         Ok(id)
     }
@@ -191,11 +181,7 @@ impl Ledger for MemoryLedger {
         for event in events {
             let place = (branch, event.seq);
             if event.payload.bytes().is_none() {
-                let entry = Missing {
-                    author,
-                    branch,
-                    tip: Tip::from(event),
-                };
+                let entry = Missing { author, branch, tip: Tip::from(event) };
                 self.missing.insert(entry);
                 self.undo.push(Undo::Missing(entry, Listed::Not));
             }
@@ -274,13 +260,10 @@ impl Ledger for MemoryLedger {
         if event.payload.bytes().is_some() {
             return Ok(());
         }
+        debug_assert!(event.payload.is(payload), "a payload of another event");
         self.undo.push(Undo::Event(place, Some(event.clone())));
         event.payload = Payload::Present(payload.to_vec());
-        let entry = Missing {
-            author: event.author,
-            branch,
-            tip: Tip::from(&*event),
-        };
+        let entry = Missing { author: event.author, branch, tip: Tip::from(&*event) };
         if self.missing.remove(&entry) {
             self.undo.push(Undo::Missing(entry, Listed::Before));
         }

@@ -12,6 +12,7 @@
 
 mod block;
 mod commit;
+mod disk;
 mod fault;
 mod files;
 mod migrate;
@@ -20,6 +21,7 @@ mod store;
 mod tables;
 
 pub use commit::Batch;
+pub use disk::MemoryDisk;
 pub use fault::{OpenError, StoreError};
 pub use migrate::SCHEMA;
 pub use read::{Arrival, Reader};
