@@ -7,7 +7,7 @@
 //! | space | parts | value |
 //! | --- | --- | --- |
 //! | 00 version | | fold version, u32 big endian |
-//! | 01 counts | | records u64, fields in conflict u64, big endian |
+//! | 01 counts | | records u64, fields in conflict u64, big endian; not there without records |
 //! | 02 root | | topmost hash of the digests, 32; not there without records |
 //! | 10 touched | record | empty; gone after `settle` |
 //! | 20 cells | record, 00 | `Meta`: the record exists |

@@ -10,7 +10,7 @@ use super::{
     digest::{digest_key, trie_key, update},
 };
 use crate::{
-    codec::{Reader, Writer},
+    codec::{ReadError, Reader, Writer},
     id::EventId,
     key::deriver,
     kv::{Kv, KvMut},
@@ -55,8 +55,11 @@ pub fn settle<K: KvMut>(kv: &mut K, rule: &Rule) -> Result<Vec<String>, ViewErro
         keys.push(trie_key);
         changed.push(record);
     }
-    if counts != before {
-        kv.put(&Key::new(Space::Counts), &counts.encode())?;
+    let key = Key::new(Space::Counts);
+    if counts == Counts::default() {
+        kv.delete(&key)?;
+    } else if counts != before {
+        kv.put(&key, &counts.encode())?;
     }
     update(kv, rule, keys)?;
     Ok(changed)
@@ -79,7 +82,9 @@ fn list<K: KvMut>(
     if let Some(form) = before.as_ref().and_then(|listing| listing.form.as_deref()) {
         kv.delete(&form_key(form))?;
     }
-    counts.records -= u64::from(before.is_some());
+    if before.is_some() {
+        one_less(&mut counts.records).map_err(ViewError::Damaged)?;
+    }
     counts.records += u64::from(now.is_some());
     let Some(listing) = now else {
         kv.delete(&key)?;
@@ -107,12 +112,18 @@ fn mark_conflicts<K: KvMut>(
     })?;
     for field in before.iter().filter(|field| fields.binary_search(field).is_err()) {
         kv.delete(&of_record.clone().text(field))?;
-        counts.conflicts -= 1;
+        one_less(&mut counts.conflicts).map_err(ViewError::Damaged)?;
     }
     for field in fields.iter().filter(|field| before.binary_search(field).is_err()) {
         kv.put(&of_record.clone().text(field), &[])?;
         counts.conflicts += 1;
     }
+    Ok(())
+}
+
+/// Takes from a count what was counted once, as the cells say.
+fn one_less(count: &mut u64) -> Result<(), ReadError> {
+    *count = count.checked_sub(1).ok_or(ReadError::Invalid("less is counted than there is"))?;
     Ok(())
 }
 
