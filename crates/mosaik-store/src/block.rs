@@ -117,3 +117,98 @@ pub(crate) fn events(
     }
     Ok(events)
 }
+
+#[cfg(test)]
+mod tests {
+    use mosaik_core::{
+        event::{Kind, Payload},
+        hlc::Hlc,
+        id::Fingerprint,
+    };
+
+    use super::*;
+
+    const AUTHOR: AuthorId = AuthorId([1; 32]);
+
+    fn hasher() -> Hasher {
+        Hasher::new(&Fingerprint([7; 32]))
+    }
+
+    fn events(payload_lens: impl IntoIterator<Item = usize>) -> Vec<Event> {
+        let entries = payload_lens.into_iter().enumerate().map(|(i, len)| Entry {
+            hlc: Hlc::new(1_790_000_000_000 + i as u64 * 600, 0),
+            kind: Kind::new("telemetry.sample").expect("a kind"),
+            payload: Payload::Present(vec![i as u8; len]),
+        });
+        chain(&hasher(), AUTHOR, 1, EventId::ZERO, entries.collect())
+    }
+
+    /// In appends of `stop` events each.
+    fn blocks(events: &[Event], stop: usize) -> Vec<Block> {
+        let mut cutter = Cutter::begin(1, EventId::ZERO);
+        let mut blocks = Vec::new();
+        for (i, event) in events.iter().enumerate() {
+            if i > 0 && i % stop == 0 {
+                let open = cutter.finish();
+                cutter = Cutter::resume(open.first_seq, &open.bytes).expect("its own block");
+            }
+            blocks.extend(cutter.push(event));
+        }
+        blocks.push(cutter.finish());
+        blocks
+    }
+
+    #[test]
+    fn a_block_ends_where_the_next_event_would_not_fit() {
+        let events = events((0..2_000).map(|i| i * 7 % 400));
+        let blocks = blocks(&events, usize::MAX);
+        let next_len = |block: &Block| {
+            let event = &events[block.first_seq as usize - 1];
+            event.payload.len() + 1 + 1 + 2 + 3
+        };
+        for pair in blocks.windows(2) {
+            let len = pair[0].bytes.len();
+            assert!(len <= BLOCK_LEN_MAX, "{len} bytes");
+            assert!(len + next_len(&pair[1]) + 4 > BLOCK_LEN_MAX, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn blocks_do_not_depend_on_how_events_were_grouped() {
+        let events = events((0..300).map(|i| i * 31 % 900));
+        let bytes = |stop| -> Vec<Vec<u8>> {
+            let blocks = blocks(&events, stop);
+            blocks.into_iter().map(|block| block.bytes).collect()
+        };
+        let whole = bytes(usize::MAX);
+        for stop in [1, 2, 7, 100] {
+            assert_eq!(bytes(stop), whole, "appends of {stop}");
+        }
+    }
+
+    #[test]
+    fn an_event_larger_than_a_block_is_alone_in_one() {
+        let events = events([10, 65_536, 10]);
+        let firsts: Vec<u64> =
+            blocks(&events, usize::MAX).iter().map(|block| block.first_seq).collect();
+        assert_eq!(firsts, [1, 2, 3]);
+    }
+
+    /// A thousand of the smallest events would fit the bytes, but not what a run's reader takes.
+    #[test]
+    fn a_block_never_has_more_events_than_a_run() {
+        let mut sketches = events([0; 1_500]);
+        for event in &mut sketches {
+            event.hlc = Hlc::new(1, 0);
+        }
+        let entries = sketches.iter().map(Entry::from).collect();
+        let events = chain(&hasher(), AUTHOR, 1, EventId::ZERO, entries);
+        let blocks = blocks(&events, usize::MAX);
+        assert_eq!(blocks[1].first_seq, RUN_EVENTS_MAX as u64 + 1);
+        for (block, last) in blocks.iter().zip([RUN_EVENTS_MAX, 1_500]) {
+            let end = Tip::from(&events[last - 1]);
+            let read = super::events(&hasher(), AUTHOR, block.first_seq, &block.bytes, end);
+            assert_eq!(read.map_or(0, |events| events.len()), last + 1 - block.first_seq as usize);
+        }
+    }
+}

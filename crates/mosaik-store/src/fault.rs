@@ -82,6 +82,10 @@ impl From<StorageError> for StoreError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Io(error) if is_full(&error) => Self::Full(error),
+            // The file is shorter than what it says of itself.
+            StorageError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::corrupt(DATABASE, (), error)
+            }
             StorageError::Io(error) => Self::Io(error),
             StorageError::Corrupted(what) => Self::corrupt(DATABASE, (), what),
             StorageError::PreviousIo => Self::Poisoned,

@@ -195,7 +195,7 @@ pub(crate) fn branches<T: Tables>(tables: &T) -> Result<Vec<Branch>> {
 }
 
 /// The key of the block of `branch` that holds `seq`, or would.
-pub(crate) fn block_at<T: Tables>(tables: &T, branch: BranchId, seq: u64) -> Result<Option<u64>> {
+fn block_at<T: Tables>(tables: &T, branch: BranchId, seq: u64) -> Result<Option<u64>> {
     let last = tables.blocks().range((branch.0, 0)..=(branch.0, seq))?.next_back();
     Ok(last.transpose()?.map(|(key, _)| key.value().1))
 }
@@ -210,12 +210,10 @@ pub(crate) fn blocks<T: Tables>(
     mut each: impl FnMut(Vec<Event>) -> bool,
 ) -> Result<()> {
     let number = branch.id.0;
-    let first = block_at(tables, branch.id, from)?.unwrap_or(from);
+    let first = block_at(tables, branch.id, from)?
+        .ok_or_else(|| StoreError::corrupt("blocks", (number, from), "no block"))?;
     let mut rows = tables.blocks().range((number, first)..=(number, u64::MAX))?;
     let mut next = rows.next().transpose()?;
-    if next.is_none() {
-        return Err(StoreError::corrupt("blocks", (number, from), "no block"));
-    }
     while let Some((key, bytes)) = next {
         let (_, first_seq) = key.value();
         next = rows.next().transpose()?;

@@ -113,7 +113,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What `work` returned, or [`StoreError`]. After one of the disk [`Store::is_poisoned`] holds.
+    /// What `work` returned, or [`StoreError`]. After one of the disk [`Store::is_poisoned`] holds;
+    /// if it was the last sync that failed, the batch may be found whole after [`Store::reopen`].
     pub fn write<T, E: From<StoreError>>(
         &mut self,
         work: impl FnOnce(&mut Batch<'_>) -> Result<T, E>,
