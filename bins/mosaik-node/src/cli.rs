@@ -1,0 +1,572 @@
+//! The command line: one grammar, `mosaik-node [noun] [verb] [what]`.
+//!
+//! Invariants:
+//! - Singular and plural of a noun are one word; the bare noun lists, `show` gives one.
+//! - Without a noun the node runs.
+//! - Everything that is said here is in [`Cli`]; what the words do is in the modules below.
+
+mod connect;
+mod field;
+mod look;
+mod network;
+mod output;
+mod run;
+mod settings;
+mod wait;
+mod write;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use mosaik_node::config::{self, Layer};
+
+pub(crate) use field::Assignment;
+pub(crate) use output::{Failed, finish};
+
+/// A leaderless node: one shared signed dataset, found by network id alone.
+///
+/// Without a noun it runs a node in the foreground. All else asks the running one.
+#[derive(Debug, Parser)]
+#[command(name = "mosaik-node", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print one JSON document; chatter goes to stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+    #[command(subcommand)]
+    pub(crate) noun: Option<Noun>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mosaik-node --network my-network              run a node of a public network
+  mosaik-node network new                       make a secret network, then run it with: mosaik-node
+  mosaik-node status                            how the running node is
+  mosaik-node record create --form visit state=open households:int=42
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 no node runs, 4 not found, 5 timeout, 6 degraded";
+
+/// Which node is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Place {
+    /// The network's id: a public name, or a secret mnet1...
+    #[arg(long, global = true, value_name = "ID", conflicts_with = "network_file", help_heading = WHERE)]
+    pub(crate) network: Option<String>,
+    /// A file that holds the network's id
+    #[arg(long, global = true, value_name = "FILE", help_heading = WHERE)]
+    pub(crate) network_file: Option<PathBuf>,
+    /// Where everything is kept: in it one directory a network
+    #[arg(long, global = true, value_name = "DIR", help_heading = WHERE)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A TOML file with settings
+    #[arg(long, global = true, value_name = "FILE", help_heading = WHERE)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const WHERE: &str = "Which node";
+const NODE: &str = "Running a node";
+
+/// How a node runs.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub(crate) struct RunFlags {
+    /// What this node calls itself [default: the host's name]
+    #[arg(long, value_name = "NAME", help_heading = NODE)]
+    name: Option<String>,
+    /// A UDP address to listen on [default: any free port, kept over restarts]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = NODE)]
+    listen: Vec<String>,
+    /// Where to enter the DHT [default: the public nodes]
+    #[arg(long, value_name = "HOST:PORT", help_heading = NODE)]
+    dht_bootstrap: Vec<String>,
+    /// Don't use the DHT
+    #[arg(long, conflicts_with = "dht_bootstrap", help_heading = NODE)]
+    no_dht: bool,
+    /// A relay to use [default: iroh's public ones]
+    #[arg(long, value_name = "URL", help_heading = NODE)]
+    relay: Vec<String>,
+    /// Don't use relays
+    #[arg(long, conflicts_with = "relay", help_heading = NODE)]
+    no_relay: bool,
+    /// The ticket of a peer to dial (from `id --ticket` on that node)
+    #[arg(long, value_name = "TICKET", help_heading = NODE)]
+    peer: Vec<String>,
+    /// Publish and dial private and loopback addresses too
+    #[arg(long, help_heading = NODE, hide_short_help = true)]
+    lab: bool,
+    /// Seconds between comparisons with a random peer [default: 60]
+    #[arg(long, value_name = "S", help_heading = NODE)]
+    sync_interval: Option<String>,
+    /// Up to so many seconds are added to it at random [default: 30]
+    #[arg(long, value_name = "S", help_heading = NODE)]
+    sync_jitter: Option<String>,
+    /// Bytes of events a second taken from all peers together [default: no limit]
+    #[arg(long, value_name = "BYTES", help_heading = NODE)]
+    rate_down: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = NODE)]
+    log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORM", help_heading = NODE)]
+    log_format: Option<String>,
+    /// Log to a file in this directory rather than to stderr
+    #[arg(long, value_name = "DIR", help_heading = NODE)]
+    log_dir: Option<PathBuf>,
+}
+
+impl RunFlags {
+    /// Whether none was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These and, where they are silent, `weaker`.
+    fn or(self, weaker: Self) -> Self {
+        fn either<T>(strong: Vec<T>, weak: Vec<T>) -> Vec<T> {
+            if strong.is_empty() { weak } else { strong }
+        }
+        Self {
+            name: self.name.or(weaker.name),
+            listen: either(self.listen, weaker.listen),
+            dht_bootstrap: either(self.dht_bootstrap, weaker.dht_bootstrap),
+            no_dht: self.no_dht || weaker.no_dht,
+            relay: either(self.relay, weaker.relay),
+            no_relay: self.no_relay || weaker.no_relay,
+            peer: either(self.peer, weaker.peer),
+            lab: self.lab || weaker.lab,
+            sync_interval: self.sync_interval.or(weaker.sync_interval),
+            sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
+            rate_down: self.rate_down.or(weaker.rate_down),
+            log_level: self.log_level.or(weaker.log_level),
+            log_format: self.log_format.or(weaker.log_format),
+            log_dir: self.log_dir.or(weaker.log_dir),
+        }
+    }
+}
+
+/// What the flags say, as the settings take it.
+pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
+    let path = |path: &Option<PathBuf>| path.iter().map(|p| p.display().to_string()).collect();
+    let text = |text: &Option<String>| text.iter().cloned().collect();
+    let switch = |given: bool, value: &str| if given { vec![value.to_owned()] } else { Vec::new() };
+    // A relay or a way into the DHT is given to be used, whatever a weaker place says.
+    let wanted = |off: bool, list: &[String]| match (off, list.is_empty()) {
+        (true, _) => vec!["false".to_owned()],
+        (false, false) => vec!["true".to_owned()],
+        (false, true) => Vec::new(),
+    };
+    let said: [(&config::Key, Vec<String>); 17] = [
+        (&config::DATA_DIR, path(&place.data_dir)),
+        (&config::NETWORK, text(&place.network)),
+        (&config::NETWORK_FILE, path(&place.network_file)),
+        (&config::NAME, text(&run.name)),
+        (&config::LISTEN, run.listen.clone()),
+        (&config::DHT, wanted(run.no_dht, &run.dht_bootstrap)),
+        (&config::DHT_BOOTSTRAP, run.dht_bootstrap.clone()),
+        (&config::RELAY, wanted(run.no_relay, &run.relay)),
+        (&config::RELAYS, run.relay.clone()),
+        (&config::PEERS, run.peer.clone()),
+        (&config::LAB, switch(run.lab, "true")),
+        (&config::SYNC_INTERVAL, text(&run.sync_interval)),
+        (&config::SYNC_JITTER, text(&run.sync_jitter)),
+        (&config::RATE_DOWN, text(&run.rate_down)),
+        (&config::LOG_LEVEL, text(&run.log_level)),
+        (&config::LOG_FORMAT, text(&run.log_format)),
+        (&config::LOG_DIR, path(&run.log_dir)),
+    ];
+    said.into_iter().filter(|(_, texts)| !texts.is_empty()).map(|(k, t)| (k.name, t)).collect()
+}
+
+/// What is spoken of.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Noun {
+    /// Run a node in the foreground (what happens without a noun)
+    Run(RunFlags),
+    /// How the node is
+    Status,
+    /// Who the node is
+    Id {
+        /// Print the ticket alone: what --peer takes on another node
+        #[arg(long)]
+        ticket: bool,
+    },
+    /// Nodes that this one knows
+    #[command(visible_alias = "peers")]
+    Peer {
+        #[command(subcommand)]
+        verb: Option<PeerVerb>,
+    },
+    /// The 16 meeting points of the network in the DHT
+    #[command(visible_alias = "slots")]
+    Slot {
+        #[command(subcommand)]
+        verb: Option<SlotVerb>,
+    },
+    /// The newest events held, by author
+    Frontier,
+    /// What each author wrote
+    #[command(visible_alias = "feeds")]
+    Feed {
+        #[command(subcommand)]
+        verb: Option<FeedVerb>,
+    },
+    /// Fields that were set to different values at once
+    #[command(visible_alias = "conflict")]
+    Conflicts,
+    /// What all events add up to
+    View {
+        /// Print the digest alone: equal on all nodes that hold the same events
+        #[arg(long)]
+        digest: bool,
+    },
+    /// What came, in the order in which it came
+    #[command(visible_alias = "events")]
+    Event {
+        #[command(flatten)]
+        list: EventList,
+        #[command(subcommand)]
+        verb: Option<EventVerb>,
+    },
+    /// The records
+    #[command(visible_alias = "records")]
+    Record {
+        #[command(flatten)]
+        list: RecordList,
+        #[command(subcommand)]
+        verb: Option<RecordVerb>,
+    },
+    /// Turn the rows of a file into records; the same file twice changes nothing
+    Import {
+        /// A file, or - for stdin
+        file: PathBuf,
+        /// The form of every row
+        #[arg(long, value_name = "F")]
+        form: String,
+        /// The column that holds the record's id
+        #[arg(long, value_name = "C")]
+        id_column: String,
+        /// csv or jsonl [default: by the file's name]
+        #[arg(long, value_name = "FORMAT")]
+        format: Option<FileFormat>,
+    },
+    /// Write the records to stdout: equal, byte for byte, on all nodes with the same view
+    Export {
+        /// csv (one table, types as text) or jsonl (one object a line, types kept)
+        #[arg(long, value_name = "FORMAT")]
+        format: FileFormat,
+        /// Only records of this form
+        #[arg(long, value_name = "F")]
+        form: Option<String>,
+        /// What the column with the record's id is called
+        #[arg(long, value_name = "C", default_value = "record")]
+        id_column: String,
+        /// Archived records too
+        #[arg(long)]
+        archived: bool,
+    },
+    /// Wait until something holds, then exit with 0; with 5 when the time is over
+    #[command(group = clap::ArgGroup::new("until").required(true))]
+    Wait {
+        /// So many peers are connected
+        #[arg(long, value_name = "N", group = "until")]
+        peers: Option<u64>,
+        /// A comparison that begins now has ended, and all it showed is here
+        #[arg(long, group = "until")]
+        synced: bool,
+        /// The node runs and answers
+        #[arg(long, group = "until")]
+        ready: bool,
+        /// This record is here
+        #[arg(long, value_name = "ID", group = "until")]
+        record: Option<String>,
+        /// ... and this field of it shows this value
+        #[arg(long, value_name = "FIELD[:TYPE]=VALUE", requires = "record")]
+        field: Vec<Assignment>,
+        /// Give up after so many seconds
+        #[arg(long, value_name = "S", value_parser = wait::parse_timeout)]
+        timeout: Option<std::time::Duration>,
+    },
+    /// The networks that are known here
+    #[command(visible_alias = "networks")]
+    Network {
+        #[command(subcommand)]
+        verb: Option<NetworkVerb>,
+    },
+    /// The settings
+    Config {
+        #[command(flatten)]
+        show: ConfigShow,
+        #[command(subcommand)]
+        verb: Option<ConfigVerb>,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileFormat {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// What can be done with peers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeerVerb {
+    /// All of them
+    List,
+    /// One of them
+    Show {
+        /// Its node id, or how that begins
+        peer: String,
+    },
+    /// Dial one now, and remember it
+    Add {
+        /// Its ticket
+        ticket: String,
+    },
+    /// Close its connections; don't dial or accept it, nor listen to its gossip
+    Block {
+        /// Its node id, or how that begins
+        peer: String,
+    },
+    /// Lift a block
+    Unblock {
+        /// Its node id, or how that begins
+        peer: String,
+    },
+}
+
+/// What can be done with slots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlotVerb {
+    /// All of them
+    List,
+    /// One of them
+    Show {
+        /// Its number, 0 to 15
+        #[arg(value_parser = clap::value_parser!(u8).range(0..16))]
+        slot: u8,
+    },
+}
+
+/// What can be done with feeds.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FeedVerb {
+    /// All of them
+    List,
+    /// One of them
+    Show {
+        /// Its author, or how that begins
+        author: String,
+    },
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct EventList {
+    /// Only those after this arrival
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) since: u64,
+    /// Go on with new ones as they come; with --json one object a line
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// What can be done with events.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventVerb {
+    /// All of them
+    List(EventList),
+    /// Append one of an application's own kind
+    Emit {
+        /// Its kind: 1 to 64 of a-z, 0-9, '.', '_' and '-'
+        kind: String,
+        /// Its payload
+        value: String,
+    },
+}
+
+/// Which records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct RecordList {
+    /// Only those of this form
+    #[arg(long, value_name = "F")]
+    pub(crate) form: Option<String>,
+    /// Archived ones too
+    #[arg(long)]
+    pub(crate) archived: bool,
+}
+
+/// What can be done with records.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecordVerb {
+    /// All of them
+    List(RecordList),
+    /// One of them
+    #[command(visible_alias = "show")]
+    Get {
+        /// Its id
+        record: String,
+    },
+    /// Make one, and print its id
+    Create {
+        /// Its id, then its fields; without an id a sortable random one is made
+        #[arg(value_name = "ID | FIELD[:TYPE]=VALUE")]
+        what: Vec<String>,
+        /// Its form
+        #[arg(long, value_name = "F")]
+        form: String,
+        /// An id that exists here is fine: nothing is written then
+        #[arg(long)]
+        if_absent: bool,
+    },
+    /// Set fields
+    Set {
+        /// Its id
+        record: String,
+        /// What to set
+        #[arg(required = true, value_name = "FIELD[:TYPE]=VALUE")]
+        fields: Vec<Assignment>,
+    },
+    /// Add a remark that stays
+    Note {
+        /// Its id
+        record: String,
+        /// What to say
+        text: String,
+    },
+    /// Put it away
+    Archive {
+        /// Its id
+        record: String,
+        /// Take it back
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+/// What can be done with networks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NetworkVerb {
+    /// All that are known here
+    List,
+    /// Make a secret one, and print its id: the only key to it
+    New {
+        /// What to call it here; nobody else sees that
+        #[arg(long, value_name = "LABEL")]
+        label: Option<String>,
+    },
+    /// Print the id of one, the secret included
+    Show,
+}
+
+/// What to show of the settings.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigShow {
+    /// Where each value comes from
+    #[arg(long)]
+    pub(crate) origin: bool,
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+}
+
+impl ConfigShow {
+    fn or(self, weaker: Self) -> Self {
+        Self { origin: self.origin || weaker.origin, run: self.run.or(weaker.run) }
+    }
+}
+
+/// What can be done with settings.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Every setting and its value
+    #[command(visible_alias = "list")]
+    Show(ConfigShow),
+    /// Read them all, and say what is wrong
+    Check(RunFlags),
+}
+
+/// Does what the command line says.
+pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
+    let Cli { place, json, run, noun } = cli;
+    let takes_run_flags = matches!(noun, None | Some(Noun::Run(_) | Noun::Config { .. }));
+    if !run.is_empty() && !takes_run_flags {
+        return Err(Failed::usage(
+            "flags that say how a node runs (--name, --listen, ...) go with `run`; \
+             the node that is asked runs already",
+        ));
+    }
+    match noun {
+        None => run::run(&place, &run),
+        Some(Noun::Run(own)) => run::run(&place, &own.or(run)),
+        Some(Noun::Config { show, verb }) => match verb {
+            None => settings::show(&place, show, run, json),
+            Some(ConfigVerb::Show(own)) => settings::show(&place, own.or(show), run, json),
+            Some(ConfigVerb::Check(own)) => settings::check(&place, &own.or(show.run).or(run)),
+        },
+        Some(Noun::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "mosaik-node", &mut std::io::stdout());
+            Ok(())
+        }
+        Some(Noun::Network { verb }) => match verb {
+            None | Some(NetworkVerb::List) => network::list(&place, json),
+            Some(NetworkVerb::New { label }) => network::new(&place, label.as_deref(), json),
+            Some(NetworkVerb::Show) => network::show(&place, json),
+        },
+        Some(noun) => ask(&place, noun, json),
+    }
+}
+
+/// Does what needs a running node.
+#[tokio::main(flavor = "current_thread")]
+async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
+    match noun {
+        Noun::Wait { peers, synced, ready, record, field, timeout } => {
+            let until = wait::Until { peers, synced, ready, record, fields: field };
+            wait::wait(place, until, timeout, json).await
+        }
+        Noun::Export { format, form, id_column, archived } => {
+            look::export(place, format, form, id_column, archived).await
+        }
+        noun => {
+            let client = connect::node(place).await?;
+            match noun {
+                Noun::Import { file, form, id_column, format } => {
+                    let file = write::ImportFile { path: file, form, id_column, format };
+                    write::import(&client, file, json).await
+                }
+                Noun::Record { list, verb: Some(verb) } if !matches!(verb, RecordVerb::List(_)) => {
+                    nothing_before_the_verb(list == RecordList::default())?;
+                    write::record(&client, verb, json).await
+                }
+                Noun::Event { list, verb: Some(EventVerb::Emit { kind, value }) } => {
+                    nothing_before_the_verb(list == EventList::default())?;
+                    write::emit(&client, kind, &value, json).await
+                }
+                Noun::Peer { verb: Some(verb) } if !matches!(verb, PeerVerb::List) => {
+                    write::peer(&client, verb, json).await
+                }
+                noun => look::look(&client, noun, json).await,
+            }
+        }
+    }
+}
+
+/// Refuses `events --since 5 emit`: the flag belongs to the list.
+fn nothing_before_the_verb(is_nothing: bool) -> Result<(), Failed> {
+    if is_nothing {
+        return Ok(());
+    }
+    Err(Failed::usage("the flags between noun and verb belong to the list, not to this verb"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,575 @@
+//! Settings: one struct, read and checked once.
+//!
+//! Invariants:
+//! - Flags go before `MOSAIK_*` variables, these before the old names, these before the TOML file,
+//!   this before the defaults. A value that is given empty counts as not given.
+//! - Every value remembers where it came from, and an error names that place.
+//! - The network is not part of it: its id may be a secret, and settings are shown.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use mosaik_core::ticket::Ticket;
+
+use crate::log::{Format, Level};
+
+/// Bytes of a node's name: what `Hello` carries.
+const NAME_LEN_MAX: usize = 64;
+
+/// The longest interval and jitter, in seconds: a day. Longer, and a node would look dead.
+const SYNC_SECONDS_MAX: u64 = 86_400;
+
+/// One setting: what it is called in each place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// In the TOML file; with dashes for underscores the flag.
+    pub name: &'static str,
+    /// In the environment.
+    pub env: &'static str,
+    /// The environment variable of the program that this one follows.
+    pub old_env: Option<&'static str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Switch,
+    List,
+}
+
+const fn key(name: &'static str, env: &'static str, kind: Kind) -> Key {
+    Key { name, env, old_env: None, kind }
+}
+
+const fn old_key(name: &'static str, env: &'static str, old: &'static str, kind: Kind) -> Key {
+    Key { name, env, old_env: Some(old), kind }
+}
+
+/// Where the networks' directories are.
+pub const DATA_DIR: Key = old_key("data_dir", "MOSAIK_DATA_DIR", "STORAGE_DIR", Kind::Text);
+/// A public network's name.
+pub const NETWORK: Key = key("network", "MOSAIK_NETWORK", Kind::Text);
+/// A file with a network id.
+pub const NETWORK_FILE: Key = key("network_file", "MOSAIK_NETWORK_FILE", Kind::Text);
+/// What the node calls itself.
+pub const NAME: Key = key("name", "MOSAIK_NAME", Kind::Text);
+/// UDP addresses to listen on.
+pub const LISTEN: Key = key("listen", "MOSAIK_LISTEN", Kind::List);
+/// Whether the Mainline DHT is used.
+pub const DHT: Key = key("dht", "MOSAIK_DHT", Kind::Switch);
+/// Where the DHT is entered.
+pub const DHT_BOOTSTRAP: Key = key("dht_bootstrap", "MOSAIK_DHT_BOOTSTRAP", Kind::List);
+/// Whether relays are used.
+pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
+/// Which relays.
+pub const RELAYS: Key = key("relays", "MOSAIK_RELAYS", Kind::List);
+/// Tickets of peers to dial.
+pub const PEERS: Key = key("peers", "MOSAIK_PEERS", Kind::List);
+/// Whether private addresses are published and dialed.
+pub const LAB: Key = key("lab", "MOSAIK_LAB", Kind::Switch);
+/// Seconds between comparisons.
+pub const SYNC_INTERVAL: Key =
+    old_key("sync_interval", "MOSAIK_SYNC_INTERVAL", "NETWORK_SYNC_INTERVAL", Kind::Number);
+/// Seconds added at random.
+pub const SYNC_JITTER: Key =
+    old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
+/// Bytes a second of runs taken from peers.
+pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
+/// What is logged.
+pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
+/// In which form.
+pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
+/// Where to.
+pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
+
+/// All settings, in the order in which they are shown.
+pub const KEYS: [&Key; 17] = [
+    &DATA_DIR,
+    &NETWORK,
+    &NETWORK_FILE,
+    &NAME,
+    &LISTEN,
+    &DHT,
+    &DHT_BOOTSTRAP,
+    &RELAY,
+    &RELAYS,
+    &PEERS,
+    &LAB,
+    &SYNC_INTERVAL,
+    &SYNC_JITTER,
+    &RATE_DOWN,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+    &LOG_DIR,
+];
+
+/// What the program is told, once and for its whole life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// In it one directory a network.
+    pub data_dir: PathBuf,
+    /// What the node calls itself: a claim that peers see.
+    pub name: String,
+    /// UDP addresses to listen on; empty: any free port, kept over restarts.
+    pub listen: Vec<SocketAddr>,
+    /// Whether the Mainline DHT is used to find peers.
+    pub dht: bool,
+    /// Where it is entered, as host:port; empty: the public nodes.
+    pub dht_bootstrap: Vec<String>,
+    /// Whether relays are used.
+    pub relay: bool,
+    /// Which relays, as URLs; empty: iroh's public ones.
+    pub relays: Vec<String>,
+    /// Peers to dial, whatever else finds any.
+    pub peers: Vec<Ticket>,
+    /// Whether private and loopback addresses are published and dialed.
+    pub lab: bool,
+    /// Seconds between comparisons with a random peer.
+    pub sync_interval_s: u64,
+    /// Up to so many seconds are added to it, drawn anew each round.
+    pub sync_jitter_s: u64,
+    /// Bytes a second of runs taken from all peers together; 0: no limit.
+    pub rate_down: u64,
+    /// What is logged.
+    pub log_level: Level,
+    /// In which form.
+    pub log_format: Format,
+    /// Where to; without it stderr.
+    pub log_dir: Option<PathBuf>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// This environment variable.
+    Env(&'static str),
+    /// The TOML file.
+    File(PathBuf),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Why settings were not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file isn't TOML.
+    #[error("{} is not readable as TOML", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// The file names a setting that does not exist.
+    #[error("{} sets {key:?}, which is no setting; the settings are {known}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        key: String,
+        /// All there are.
+        known: String,
+    },
+    /// A value is not what the setting takes.
+    #[error("{key} = {value:?} ({origin}): {reason}")]
+    BadValue {
+        /// The setting.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// By whom.
+        origin: Origin,
+        /// What it takes.
+        reason: String,
+    },
+}
+
+/// What one place says: texts by the names of [`KEYS`].
+pub type Layer = BTreeMap<&'static str, Vec<String>>;
+
+/// What the defaults depend on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Whether the program runs as root.
+    pub is_root: bool,
+    /// The home directory.
+    pub home: Option<PathBuf>,
+    /// The host's name.
+    pub host_name: String,
+}
+
+/// All that says how to run, before it is read.
+pub struct Sources<'a> {
+    /// The command line.
+    pub flags: &'a Layer,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The TOML file and its text.
+    pub file: Option<(&'a Path, &'a str)>,
+    /// What the defaults depend on.
+    pub machine: &'a Machine,
+}
+
+/// Settings, and where each came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Each as text with its origin, in the order of [`KEYS`], without the network's.
+    pub settings: Vec<(&'static str, String, Origin)>,
+    /// What names the network: its text is not to be shown.
+    pub network: Option<NetworkSource>,
+    /// What the person should know, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Where a network id is to be had.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NetworkSource {
+    /// Here it is.
+    Id(String, Origin),
+    /// In this file.
+    File(PathBuf, Origin),
+}
+
+impl fmt::Debug for NetworkSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(_, origin) => f.debug_tuple("Id").field(origin).finish_non_exhaustive(),
+            Self::File(path, origin) => f.debug_tuple("File").field(path).field(origin).finish(),
+        }
+    }
+}
+
+/// Reads and checks all settings.
+///
+/// # Errors
+///
+/// [`ConfigError`] for a file that isn't TOML, a setting that does not exist, or a value that one
+/// doesn't take: with its origin.
+pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
+    let file = match sources.file {
+        Some((path, text)) => read_toml(path, text)?,
+        None => Layer::new(),
+    };
+    let mut reading = Reading { sources, file, settings: Vec::new() };
+    let config = Config {
+        data_dir: reading.data_dir()?,
+        name: reading.one(&NAME, parse_name, || default_name(&sources.machine.host_name))?,
+        listen: reading.list(&LISTEN, parse_listen)?,
+        dht: reading.one(&DHT, parse_switch, || true)?,
+        dht_bootstrap: reading.list(&DHT_BOOTSTRAP, parse_host_port)?,
+        relay: reading.one(&RELAY, parse_switch, || true)?,
+        relays: reading.list(&RELAYS, parse_relay)?,
+        peers: reading.list(&PEERS, |text| text.parse::<Ticket>().map_err(|e| e.to_string()))?,
+        lab: reading.one(&LAB, parse_switch, || false)?,
+        sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || 60)?,
+        sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
+        rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
+        log_level: reading.one(&LOG_LEVEL, str::parse, Level::default)?,
+        log_format: reading.one(&LOG_FORMAT, str::parse, Format::default)?,
+        log_dir: reading.optional_path(&LOG_DIR)?,
+    };
+    let network = reading.network()?;
+    let mut notes = Vec::new();
+    if given(sources.env, "BOOT_NODE").is_some() {
+        notes.push(
+            "BOOT_NODE is set: none is needed, nodes find each other by the network id; it is ignored"
+                .to_owned(),
+        );
+    }
+    Ok(Loaded { config, settings: reading.settings, network, notes })
+}
+
+struct Reading<'a> {
+    sources: &'a Sources<'a>,
+    file: Layer,
+    settings: Vec<(&'static str, String, Origin)>,
+}
+
+impl Reading<'_> {
+    /// The texts of the strongest place that says something, and which place that is.
+    fn find(&self, key: &Key) -> Option<(Vec<String>, Origin)> {
+        if let Some(texts) = self.sources.flags.get(key.name) {
+            return Some((texts.clone(), Origin::Flag));
+        }
+        for name in [Some(key.env), key.old_env].into_iter().flatten() {
+            if let Some(text) = given(self.sources.env, name) {
+                let texts = match key.kind {
+                    Kind::List => text.split(',').map(|part| part.trim().to_owned()).collect(),
+                    _ => vec![text],
+                };
+                return Some((texts, Origin::Env(name)));
+            }
+        }
+        let (path, _) = self.sources.file?;
+        let texts = self.file.get(key.name)?;
+        Some((texts.clone(), Origin::File(path.to_owned())))
+    }
+
+    fn one<T: fmt::Display>(
+        &mut self,
+        key: &'static Key,
+        parse: impl Fn(&str) -> Result<T, String>,
+        default: impl FnOnce() -> T,
+    ) -> Result<T, ConfigError> {
+        let (value, origin) = match self.find(key) {
+            Some((texts, origin)) => {
+                let text = texts.last().map_or("", String::as_str);
+                (parsed(key, text, &origin, &parse)?, origin)
+            }
+            None => (default(), Origin::Default),
+        };
+        self.settings.push((key.name, value.to_string(), origin));
+        Ok(value)
+    }
+
+    fn list<T: fmt::Display>(
+        &mut self,
+        key: &'static Key,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let (texts, origin) = self.find(key).unwrap_or((Vec::new(), Origin::Default));
+        let values = texts
+            .iter()
+            .map(|text| parsed(key, text, &origin, &parse))
+            .collect::<Result<Vec<_>, _>>()?;
+        let shown: Vec<_> = values.iter().map(T::to_string).collect();
+        self.settings.push((key.name, shown.join(", "), origin));
+        Ok(values)
+    }
+
+    fn data_dir(&mut self) -> Result<PathBuf, ConfigError> {
+        let (path, origin) = match self.find(&DATA_DIR) {
+            Some((texts, origin)) => {
+                let text = texts.last().map_or("", String::as_str);
+                (parsed(&DATA_DIR, text, &origin, &parse_path)?, origin)
+            }
+            None => default_data_dir(self.sources),
+        };
+        self.settings.push((DATA_DIR.name, path.display().to_string(), origin));
+        Ok(path)
+    }
+
+    fn optional_path(&mut self, key: &'static Key) -> Result<Option<PathBuf>, ConfigError> {
+        let (path, origin) = match self.find(key) {
+            Some((texts, origin)) => {
+                let text = texts.last().map_or("", String::as_str);
+                (Some(parsed(key, text, &origin, &parse_path)?), origin)
+            }
+            None => (None, Origin::Default),
+        };
+        let shown = path.as_ref().map_or_else(String::new, |path| path.display().to_string());
+        self.settings.push((key.name, shown, origin));
+        Ok(path)
+    }
+
+    /// The network of the strongest place that names one, as id or as file.
+    fn network(&self) -> Result<Option<NetworkSource>, ConfigError> {
+        let (id, path) = (self.find(&NETWORK), self.find(&NETWORK_FILE));
+        let id_rank = id.as_ref().map(|(_, origin)| rank(origin));
+        let path_rank = path.as_ref().map(|(_, origin)| rank(origin));
+        let by_id = match (id_rank, path_rank) {
+            (Some(id), Some(path)) if id == path => {
+                return Err(ConfigError::BadValue {
+                    key: NETWORK_FILE.name,
+                    value: path_text(self.find(&NETWORK_FILE)),
+                    origin: path_origin(self.find(&NETWORK_FILE)),
+                    reason: "the network is named beside it as well; give one of the two".into(),
+                });
+            }
+            (Some(id), Some(path)) => id < path,
+            (id, _) => id.is_some(),
+        };
+        if by_id {
+            return Ok(id.map(|(texts, origin)| NetworkSource::Id(texts.concat(), origin)));
+        }
+        Ok(path.map(|(texts, origin)| NetworkSource::File(PathBuf::from(texts.concat()), origin)))
+    }
+}
+
+fn path_text(found: Option<(Vec<String>, Origin)>) -> String {
+    found.map_or_else(String::new, |(texts, _)| texts.concat())
+}
+
+fn path_origin(found: Option<(Vec<String>, Origin)>) -> Origin {
+    found.map_or(Origin::Default, |(_, origin)| origin)
+}
+
+/// The stronger, the smaller.
+fn rank(origin: &Origin) -> u8 {
+    match origin {
+        Origin::Flag => 0,
+        Origin::Env(_) => 1,
+        Origin::File(_) => 2,
+        Origin::Default => 3,
+    }
+}
+
+fn parsed<T>(
+    key: &Key,
+    text: &str,
+    origin: &Origin,
+    parse: &impl Fn(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    parse(text).map_err(|reason| ConfigError::BadValue {
+        key: key.name,
+        value: text.chars().take(200).collect(),
+        origin: origin.clone(),
+        reason,
+    })
+}
+
+/// An environment variable that is set and not empty.
+fn given(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    env(name).filter(|text| !text.is_empty())
+}
+
+fn read_toml(path: &Path, text: &str) -> Result<Layer, ConfigError> {
+    let table: toml::Table = toml::from_str(text).map_err(|source| ConfigError::NotToml {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    let mut layer = Layer::new();
+    for (name, value) in table {
+        let Some(key) = KEYS.into_iter().find(|key| key.name == name) else {
+            let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+            let known = known.join(", ");
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), key: name, known });
+        };
+        layer.insert(key.name, toml_texts(path, key, &value)?);
+    }
+    let names_secret = |id: &String| {
+        id.get(..mosaik_core::key::SECRET_PREFIX.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(mosaik_core::key::SECRET_PREFIX))
+    };
+    if layer.get(NETWORK.name).is_some_and(|texts| texts.iter().any(names_secret)) {
+        return Err(ConfigError::BadValue {
+            key: NETWORK.name,
+            value: "mnet1...".into(),
+            origin: Origin::File(path.to_owned()),
+            reason: "a secret id has its own file that only its user can read; name that as network_file".into(),
+        });
+    }
+    Ok(layer)
+}
+
+fn toml_texts(path: &Path, key: &Key, value: &toml::Value) -> Result<Vec<String>, ConfigError> {
+    let wrong = |takes: &str| ConfigError::BadValue {
+        key: key.name,
+        value: value.to_string().chars().take(200).collect(),
+        origin: Origin::File(path.to_owned()),
+        reason: format!("this setting takes {takes}"),
+    };
+    match (key.kind, value) {
+        (Kind::Text, toml::Value::String(text)) => Ok(vec![text.clone()]),
+        (Kind::Number, toml::Value::Integer(number)) => Ok(vec![number.to_string()]),
+        (Kind::Switch, toml::Value::Boolean(switch)) => Ok(vec![switch.to_string()]),
+        (Kind::List, toml::Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| wrong("a list of texts")))
+            .collect(),
+        (Kind::Text, _) => Err(wrong("a text in quotes")),
+        (Kind::Number, _) => Err(wrong("a whole number")),
+        (Kind::Switch, _) => Err(wrong("true or false")),
+        (Kind::List, _) => Err(wrong("a list of texts")),
+    }
+}
+
+fn default_data_dir(sources: &Sources<'_>) -> (PathBuf, Origin) {
+    // systemd may give several, with colons between them.
+    if let Some(list) = given(sources.env, "STATE_DIRECTORY")
+        && let Some(first) = list.split(':').next()
+    {
+        return (PathBuf::from(first), Origin::Env("STATE_DIRECTORY"));
+    }
+    let path = match &sources.machine.home {
+        Some(home) if !sources.machine.is_root => home.join(".local/share/mosaik-node"),
+        _ => PathBuf::from("/var/lib/mosaik-node"),
+    };
+    (path, Origin::Default)
+}
+
+/// The host's name, made fit for a node's.
+fn default_name(host_name: &str) -> String {
+    let mut name: String = host_name.chars().filter(|c| !c.is_control()).collect();
+    while name.len() > NAME_LEN_MAX {
+        name.pop();
+    }
+    if name.is_empty() { "unnamed".into() } else { name }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("a path is needed".into()) } else { Ok(PathBuf::from(text)) }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_LEN_MAX || text.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {NAME_LEN_MAX} bytes and no control characters"));
+    }
+    Ok(text.into())
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give ADDR:PORT, as 0.0.0.0:4242 or [::]:4242; port 0 is any".into())
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("give true or false".into()),
+    }
+}
+
+fn parse_host_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_host = !host.is_empty() && !host.contains(char::is_whitespace);
+    match port.parse::<u16>() {
+        Ok(1..) if is_host => Ok(text.into()),
+        _ => Err("give host:port, as router.example.net:6881".into()),
+    }
+}
+
+fn parse_relay(text: &str) -> Result<String, String> {
+    let has_scheme = text.starts_with("https://") || text.starts_with("http://");
+    match text.parse::<iroh::RelayUrl>() {
+        Ok(_) if has_scheme => Ok(text.into()),
+        _ => Err("give a URL, as https://relay.example.net".into()),
+    }
+}
+
+fn parse_seconds(text: &str, seconds_min: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(seconds) if (seconds_min..=SYNC_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("give whole seconds, {seconds_min} to {SYNC_SECONDS_MAX}")),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give whole bytes a second; 0 is no limit".into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! What the program asks of the running node, and what the node shows of itself.
+//!
+//! Invariants:
+//! - The node's state has one owner. Others hold a [`Handle`]: an inbox to ask through, and the
+//!   newest [`Snapshot`] to look at.
+//! - The inbox is bounded. Who asks while it is full waits; nothing is dropped.
+//! - A request whose asker is gone may still be carried out. An answer means that it was, and that
+//!   what it wrote is durable.
+
+use mosaik_api::document::{Peer, Slot, State};
+use mosaik_core::{
+    feed::Tip,
+    id::{AuthorId, NodeId},
+    ticket::Ticket,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::edit::{Edit, Refusal, Rows};
+
+/// Requests that may wait for the owner.
+///
+/// A guess: a burst of 64 writes goes into one commit or two; who comes later waits that long.
+pub const INBOX_LEN: usize = 64;
+
+/// A request to the owner. Where the asker went away, its `reply` is closed: not an error.
+#[derive(Debug)]
+pub enum Request {
+    /// Decide ([`crate::edit::decide`]), append, commit, then answer.
+    Edit {
+        /// What to write.
+        edit: Edit,
+        /// Told once it is durable.
+        reply: oneshot::Sender<Result<Appended, WriteError>>,
+    },
+    /// Block a peer (close its connections; refuse its dials and its gossip, don't dial it), or
+    /// lift that. Kept over restarts. Answered when its connections are closed.
+    Block {
+        /// Which peer; need not be known.
+        peer: NodeId,
+        /// Whether it is blocked from now on.
+        on: bool,
+        /// Told when that is so, and kept.
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    /// Remember a peer, and dial it now. Answered when the dial has begun.
+    Dial {
+        /// Who and where.
+        ticket: Ticket,
+        /// Told when it is remembered.
+        reply: oneshot::Sender<Result<(), WriteError>>,
+    },
+    /// Compare with a peer. Answered when a comparison that began after this request has ended, and
+    /// all that it showed is here, declined or unavailable; without a peer that takes until there is
+    /// one. Given up when `reply` is closed.
+    Compare {
+        /// Told when synced.
+        reply: oneshot::Sender<()>,
+    },
+    /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
+    Shutdown,
+}
+
+/// What was appended, durable here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// By whom.
+    pub author: AuthorId,
+    /// The events, in order; none if there was nothing to write.
+    pub events: Vec<Tip>,
+    /// What became of an import's rows.
+    pub rows: Rows,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// What is asked for can't be.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store takes no writes now; reads go on. The words say why.
+    #[error("nothing can be written now, and nothing was: {0}")]
+    Degraded(String),
+    /// The node is stopping, or has stopped.
+    #[error("the node is stopping; nothing was written")]
+    Stopping,
+}
+
+/// What the node shows of itself. The owner sends a new one after each step that changed it.
+///
+/// What is in the store (events, records, the digest) isn't in it: that is read from the store, all
+/// from one snapshot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// How far it is.
+    pub state: State,
+    /// One sentence about that, without its first letter large or a full stop: "looking for peers:
+    /// 16 slots empty, holding slot 11, next look in 5 s". A new sentence is a new line of `run`.
+    pub doing: String,
+    /// The author that it writes as; another one once its own is declined for too many branches.
+    pub author: AuthorId,
+    /// How to reach it: what `id --ticket` prints.
+    pub ticket: Ticket,
+    /// What it publishes about itself, one sentence each: addresses, relay, slot.
+    pub published: Vec<String>,
+    /// The peers that it knows, connected ones first.
+    pub peers: Vec<Peer>,
+    /// The 16 slots, in order; empty where the DHT isn't used.
+    pub slots: Vec<Slot>,
+    /// Missing payloads that every connected peer lacks.
+    pub unavailable: u64,
+    /// Feeds held back from a peer or by one.
+    pub declined: u64,
+    /// Authors with too many branches.
+    pub crowded: Vec<AuthorId>,
+    /// Why nothing can be written, if nothing can.
+    pub degraded: Option<String>,
+    /// What a person should look at, in sentences: another node with this key, an unset clock.
+    pub notices: Vec<String>,
+    /// Number of the last arrival, so that who follows events wakes up.
+    pub last_arrival: u64,
+}
+
+impl Snapshot {
+    /// A node that has just begun.
+    pub fn beginning(author: AuthorId, ticket: Ticket) -> Self {
+        Self {
+            state: State::Isolated,
+            doing: "starting".to_owned(),
+            author,
+            ticket,
+            published: Vec::new(),
+            peers: Vec::new(),
+            slots: Vec::new(),
+            unavailable: 0,
+            declined: 0,
+            crowded: Vec::new(),
+            degraded: None,
+            notices: Vec::new(),
+            last_arrival: 0,
+        }
+    }
+}
+
+/// The owner's end.
+#[derive(Debug)]
+pub struct Desk {
+    /// What is asked.
+    pub inbox: mpsc::Receiver<Request>,
+    /// What is shown. Dropped when the node has ended.
+    pub snapshots: watch::Sender<Snapshot>,
+}
+
+/// A way to a running node, for whoever is in the same process.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Request>,
+    snapshots: watch::Receiver<Snapshot>,
+}
+
+/// A handle, and the end that the owner serves.
+pub fn handle(beginning: Snapshot) -> (Handle, Desk) {
+    let (sender, inbox) = mpsc::channel(INBOX_LEN);
+    let (shown, snapshots) = watch::channel(beginning);
+    (Handle { inbox: sender, snapshots }, Desk { inbox, snapshots: shown })
+}
+
+impl Handle {
+    /// Writes, and returns when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: then nothing was written.
+    pub async fn edit(&self, edit: Edit) -> Result<Appended, WriteError> {
+        self.ask(|reply| Request::Edit { edit, reply }).await?
+    }
+
+    /// Blocks a peer, or lifts that.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: then nothing changed.
+    pub async fn block(&self, peer: NodeId, on: bool) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Block { peer, on, reply }).await?
+    }
+
+    /// Remembers a peer and dials it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: then it isn't remembered.
+    pub async fn dial(&self, ticket: Ticket) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Dial { ticket, reply }).await?
+    }
+
+    /// Returns when a comparison that began after the call has ended, and all that it showed is
+    /// here, declined or unavailable. Dropping the future gives it up.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn synced(&self) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Compare { reply }).await
+    }
+
+    /// Asks the node to end, and returns when it has.
+    pub async fn shutdown(&self) {
+        // An error says that it has ended already.
+        let _ = self.inbox.send(Request::Shutdown).await;
+        let mut snapshots = self.snapshots.clone();
+        while snapshots.changed().await.is_ok() {}
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The snapshots as they change; an error of `changed` says that the node has ended.
+    pub fn watch(&self) -> watch::Receiver<Snapshot> {
+        let mut snapshots = self.snapshots.clone();
+        snapshots.mark_changed();
+        snapshots
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(request(reply)).await.map_err(|_| WriteError::Stopping)?;
+        answer.await.map_err(|_| WriteError::Stopping)
+    }
+}

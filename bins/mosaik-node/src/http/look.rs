@@ -1,0 +1,173 @@
+//! The reads.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
+};
+use mosaik_api::{
+    SCHEMA,
+    document::{
+        Conflicts, Events, Feeds, Frontier, Identity, NetworkName, PeerState, Peers, Record,
+        Records, Slots, Status, View,
+    },
+    failure::Code,
+};
+
+use super::{
+    About, App,
+    answer::{Answer, Refused, answer, read},
+};
+
+pub(super) type Pairs = Result<Query<BTreeMap<String, String>>, QueryRejection>;
+
+/// The program and its version, as documents name it.
+const SOFTWARE: &str = concat!("mosaik-node/", env!("CARGO_PKG_VERSION"));
+
+fn network(about: &About) -> NetworkName {
+    NetworkName { fingerprint: about.fingerprint.to_string(), kind: about.kind.as_str().to_owned() }
+}
+
+pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
+    let numbers = read(&app.reads, |snapshot| snapshot.numbers()).await?;
+    let shown = app.handle.snapshot();
+    let connected = shown.peers.iter().filter(|peer| peer.state == PeerState::Connected);
+    Ok(Json(Status {
+        schema: SCHEMA,
+        node: app.about.node.to_string(),
+        name: app.about.name.clone(),
+        author: shown.author.to_string(),
+        network: network(&app.about),
+        data_dir: app.about.data_dir.clone(),
+        socket: app.about.socket.clone(),
+        pid: std::process::id(),
+        software: SOFTWARE.to_owned(),
+        state: shown.state,
+        peers: connected.count() as u64,
+        doing: shown.doing,
+        authors: numbers.authors,
+        events: numbers.held.events,
+        branches: numbers.branches,
+        conflicts: numbers.view.conflicts,
+        held_back: numbers.held.held_back,
+        missing: numbers.held.missing,
+        unavailable: shown.unavailable,
+        declined: shown.declined,
+        crowded: shown.crowded.len() as u64,
+        view_digest: data_encoding::HEXLOWER.encode(&numbers.digest),
+        degraded: shown.degraded,
+        notices: shown.notices,
+    }))
+}
+
+pub(super) async fn identity(State(app): State<App>) -> Json<Identity> {
+    let shown = app.handle.snapshot();
+    Json(Identity {
+        schema: SCHEMA,
+        node: app.about.node.to_string(),
+        name: app.about.name.clone(),
+        author: shown.author.to_string(),
+        network: network(&app.about),
+        addresses: shown.ticket.addresses.iter().map(ToString::to_string).collect(),
+        relays: shown.ticket.relays.clone(),
+        ticket: shown.ticket.to_string(),
+    })
+}
+
+pub(super) async fn peers(State(app): State<App>) -> Json<Peers> {
+    Json(Peers { schema: SCHEMA, peers: app.handle.snapshot().peers })
+}
+
+pub(super) async fn slots(State(app): State<App>) -> Json<Slots> {
+    Json(Slots { schema: SCHEMA, slots: app.handle.snapshot().slots })
+}
+
+pub(super) async fn frontier(State(app): State<App>) -> Answer<Frontier> {
+    answer(&app.reads, |snapshot| snapshot.frontier()).await
+}
+
+pub(super) async fn feeds(State(app): State<App>) -> Answer<Feeds> {
+    let shown = app.handle.snapshot();
+    answer(&app.reads, move |snapshot| snapshot.feeds(&shown.author, &shown.crowded)).await
+}
+
+pub(super) async fn conflicts(State(app): State<App>) -> Answer<Conflicts> {
+    answer(&app.reads, |snapshot| snapshot.conflicts()).await
+}
+
+pub(super) async fn view(State(app): State<App>) -> Answer<View> {
+    let crowded = app.handle.snapshot().crowded.len() as u64;
+    answer(&app.reads, move |snapshot| snapshot.view_document(crowded)).await
+}
+
+pub(super) async fn records(State(app): State<App>, pairs: Pairs) -> Answer<Records> {
+    let mut query = Asked::of(pairs, &["form", "after", "archived"])?;
+    let (form, after) = (query.take("form"), query.take("after"));
+    let archived = query.switch("archived")?;
+    answer(&app.reads, move |s| s.records(form.as_deref(), after.as_deref(), archived)).await
+}
+
+pub(super) async fn record(
+    State(app): State<App>,
+    record: Result<Path<String>, PathRejection>,
+) -> Answer<Record> {
+    let record = segment(record)?;
+    let wanted = record.clone();
+    let found = read(&app.reads, move |snapshot| snapshot.record(&wanted)).await?;
+    found.map(Json).ok_or_else(|| Refused::no_record(&record))
+}
+
+pub(super) async fn events(State(app): State<App>, pairs: Pairs) -> Answer<Events> {
+    let mut query = Asked::of(pairs, &["since", "limit"])?;
+    let (since, limit) = (query.number("since")?.unwrap_or(0), query.number("limit")?);
+    answer(&app.reads, move |snapshot| snapshot.events(since, limit)).await
+}
+
+/// A segment of a path, decoded.
+pub(super) fn segment(path: Result<Path<String>, PathRejection>) -> Result<String, Refused> {
+    match path {
+        Ok(Path(text)) => Ok(text),
+        Err(_) => Err(Refused::new(Code::Invalid, "the path is not UTF-8")),
+    }
+}
+
+/// The pairs of a query, each of them known.
+pub(super) struct Asked(BTreeMap<String, String>);
+
+impl Asked {
+    pub(super) fn of(pairs: Pairs, known: &[&str]) -> Result<Self, Refused> {
+        let Ok(Query(pairs)) = pairs else {
+            return Err(Refused::new(Code::Invalid, "the query can't be read"));
+        };
+        match pairs.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                let known = known.join(", ");
+                let sentence = format!("{name:?} is not asked for here; this path takes {known}");
+                Err(Refused::new(Code::Invalid, sentence))
+            }
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    pub(super) fn number(&mut self, name: &str) -> Result<Option<u64>, Refused> {
+        let Some(text) = self.take(name) else { return Ok(None) };
+        let wrong = |_| Refused::new(Code::Invalid, format!("{name} takes a number, not {text:?}"));
+        text.parse().map(Some).map_err(wrong)
+    }
+
+    pub(super) fn switch(&mut self, name: &str) -> Result<bool, Refused> {
+        match self.take(name).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Refused::new(Code::Invalid, format!("{name} takes true or false"))),
+        }
+    }
+}

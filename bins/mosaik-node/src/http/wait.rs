@@ -1,0 +1,184 @@
+//! Waiting: answered when a condition holds, or when the time is over.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+};
+use mosaik_api::{
+    SCHEMA,
+    document::{PeerState, Waited},
+    failure::Code,
+    json::to_json,
+    request::{Condition, Wait},
+};
+use mosaik_core::value::Value;
+
+use super::{
+    App,
+    answer::{Answer, Refused, read, request},
+    write::values,
+};
+use crate::{
+    handle::{Snapshot, WriteError},
+    reads::ReadError,
+};
+
+pub(super) async fn wait(
+    State(app): State<App>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Waited> {
+    let Wait { until, timeout_ms } = request(body)?;
+    let mut stopping = app.stopping.clone();
+    // Now at the latest the record's fields must be values.
+    let until = Until::of(until)?;
+    let timeout = async {
+        match timeout_ms {
+            Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = async move {
+        // An error says that whoever would tell is gone: the same.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    tokio::select! {
+        // What holds at once holds with a timeout of 0 as well.
+        biased;
+        state = until.holds(&app) => Ok(Json(Waited { schema: SCHEMA, state: state? })),
+        () = stopped => Err(WriteError::Stopping.into()),
+        () = timeout => Err(Refused::new(Code::Timeout, until.lacking(&app).await?)),
+    }
+}
+
+enum Until {
+    Ready,
+    Peers(u64),
+    Synced,
+    Record { record: String, fields: BTreeMap<String, Value> },
+}
+
+impl Until {
+    fn of(condition: Condition) -> Result<Self, Refused> {
+        Ok(match condition {
+            Condition::Ready => Self::Ready,
+            Condition::Peers(number) => Self::Peers(number),
+            Condition::Synced => Self::Synced,
+            Condition::Record { record, fields } => {
+                Self::Record { record, fields: values(fields)? }
+            }
+        })
+    }
+
+    /// Returns when it holds, with a sentence about that.
+    async fn holds(&self, app: &App) -> Result<String, Refused> {
+        match self {
+            Self::Ready => Ok(state_sentence(&app.handle.snapshot())),
+            Self::Synced => {
+                app.handle.synced().await?;
+                Ok(format!("in sync; {}", peers_sentence(&app.handle.snapshot())))
+            }
+            Self::Peers(number) => {
+                let mut snapshots = app.handle.watch();
+                match snapshots.wait_for(|shown| connected(shown) >= *number).await {
+                    Ok(shown) => Ok(peers_sentence(&shown)),
+                    Err(_) => Err(WriteError::Stopping.into()),
+                }
+            }
+            Self::Record { record, fields } => {
+                let mut snapshots = app.handle.watch();
+                while snapshots.changed().await.is_ok() {
+                    let (record, fields) = (record.clone(), fields.clone());
+                    if read(&app.reads, move |s| s.shows(&record, &fields)).await? {
+                        return Ok(self.record_sentence());
+                    }
+                }
+                Err(WriteError::Stopping.into())
+            }
+        }
+    }
+
+    fn record_sentence(&self) -> String {
+        match self {
+            Self::Record { record, fields } if fields.is_empty() => {
+                format!("record {record} is here")
+            }
+            Self::Record { record, fields } => {
+                let shown: Vec<_> = fields
+                    .iter()
+                    .map(|(name, value)| format!("{name}={}", to_json(value)))
+                    .collect();
+                format!("record {record} shows {}", shown.join(" "))
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// What is still lacking, in one sentence.
+    async fn lacking(&self, app: &App) -> Result<String, Refused> {
+        let shown = app.handle.snapshot();
+        Ok(match self {
+            Self::Ready => state_sentence(&shown),
+            Self::Peers(number) => {
+                format!("{number} wanted, {}; {}", peers_sentence(&shown), state_sentence(&shown))
+            }
+            Self::Synced => {
+                format!("not in sync: {}; {}", peers_sentence(&shown), state_sentence(&shown))
+            }
+            Self::Record { record, fields } => {
+                let (id, names) = (record.clone(), fields.keys().cloned().collect::<Vec<_>>());
+                let found = read(&app.reads, move |snapshot| {
+                    let is_here = snapshot.record(&id)?.is_some();
+                    let shown = names.into_iter().map(|name| {
+                        let value = snapshot.shown(&id, &name)?;
+                        let value = value.map_or("nothing".into(), |v| to_json(&v).to_string());
+                        Ok::<_, ReadError>(format!("{name}: {value}"))
+                    });
+                    Ok(is_here.then_some(shown.collect::<Result<Vec<_>, _>>()?))
+                });
+                match found.await? {
+                    None => format!("record {record} is not here; {}", state_sentence(&shown)),
+                    Some(fields) => {
+                        let fields = fields.join(", ");
+                        format!("record {record} shows {fields}; {}", state_sentence(&shown))
+                    }
+                }
+            }
+        })
+    }
+}
+
+fn connected(shown: &Snapshot) -> u64 {
+    shown.peers.iter().filter(|peer| peer.state == PeerState::Connected).count() as u64
+}
+
+fn state_sentence(shown: &Snapshot) -> String {
+    format!("the node is {}: {}", shown.state.as_str().replace('_', " "), shown.doing)
+}
+
+/// `1 peer: hq (3f2a9c), direct, 38 ms`.
+fn peers_sentence(shown: &Snapshot) -> String {
+    let peers: Vec<_> = shown
+        .peers
+        .iter()
+        .filter(|peer| peer.state == PeerState::Connected)
+        .map(|peer| {
+            let name = if peer.name.is_empty() { "unnamed" } else { &peer.name };
+            let mut sentence = format!("{name} ({})", peer.id.get(..6).unwrap_or(&peer.id));
+            if let Some(path) = &peer.path {
+                sentence.push_str(&format!(", {path}"));
+            }
+            if let Some(rtt_ms) = peer.rtt_ms {
+                sentence.push_str(&format!(", {rtt_ms:.0} ms"));
+            }
+            sentence
+        })
+        .collect();
+    match peers.len() {
+        0 => "no peer".to_owned(),
+        1 => format!("1 peer: {}", peers.join("; ")),
+        number => format!("{number} peers: {}", peers.join("; ")),
+    }
+}

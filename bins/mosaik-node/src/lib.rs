@@ -1,0 +1,14 @@
+//! The node to embed: settings in, a running node out.
+//!
+//! Nothing here parses a command line, takes a signal or sets a global subscriber; the program
+//! beside it does.
+
+pub mod config;
+pub mod directory;
+pub mod edit;
+pub mod export;
+pub mod handle;
+pub mod http;
+pub mod log;
+pub mod reads;
+pub mod record_id;
