@@ -269,9 +269,11 @@ pub fn chain(
     entries: Vec<Entry>,
 ) -> Vec<Event> {
     let mut prev = base;
-    (start_seq..)
+    // An open range of seqs would count one too far behind the last one that there is.
+    (0..)
         .zip(entries)
-        .map(|(seq, Entry { hlc, kind, payload })| {
+        .map(|(i, Entry { hlc, kind, payload })| {
+            let seq = start_seq + i;
             let id = hasher.id(&author, seq, &prev, hlc, &kind, &payload);
             let event = Event {
                 id,

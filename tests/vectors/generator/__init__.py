@@ -1,0 +1,1 @@
+"""A second implementation of the formats, as far as golden vectors need it."""
