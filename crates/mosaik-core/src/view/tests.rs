@@ -404,3 +404,23 @@ fn a_record_of_many_large_values_has_the_digest_of_its_small_transcription() {
     assert_eq!(digest(&kv).expect("memory"), network().leaf([item]));
     assert_eq!(counts(&kv).expect("memory"), Counts { records: 1, conflicts: 5 });
 }
+
+/// Frozen: what changes it is another version of the fold.
+#[test]
+fn a_small_view_has_the_digest_of_the_format() {
+    let note = RecordEvent::Note { record: RECORD.into(), text: "seen".into() };
+    let file = RecordEvent::Attach {
+        record: RECORD.into(),
+        field: "photo".into(),
+        blob: [9; 32],
+        size: 1_024,
+        mime: "image/png".into(),
+        name: "a.png".into(),
+    };
+    let sets = [set("f", 1, &[]), set("f", 2, &[2]), set("f", Value::Null, &[2]), note, file];
+    let kv = view_of(&[&[create("dog")][..], &sets, &[archive(true)]].concat());
+    assert_eq!(
+        EventId(digest(&kv).expect("memory")).to_string(),
+        "035eaf5785fde8ba223f5385cf931ba7d60a151754a2f3530485e3adf08d8a35"
+    );
+}

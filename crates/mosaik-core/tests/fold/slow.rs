@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use mosaik_core::{
     event::Event,
     id::{AuthorId, Fingerprint},
-    key::derive,
     kv::MemoryKv,
     record::RecordEvent,
     value::Value,
@@ -135,7 +134,8 @@ impl Slow {
             notes,
             attachments: files.collect(),
         };
-        derive("view record", &postcard::to_allocvec(&digested).expect("it has a form"))
+        let body = postcard::to_allocvec(&digested).expect("it has a form");
+        blake3::derive_key("mosaik-node 2026-11 view record v1", &body)
     }
 
     fn assert_is_read_from(&self, kv: &MemoryKv) {
@@ -174,7 +174,10 @@ impl Slow {
 
 /// The trie rule over (key, item), ascending.
 fn trie(items: &[([u8; 32], Vec<u8>)], depth: usize) -> [u8; 32] {
-    let of = |context, parts: Vec<u8>| derive(context, &[&NETWORK.0[..], &parts].concat());
+    let of = |what: &str, parts: Vec<u8>| {
+        let context = format!("mosaik-node 2026-11 {what} v1");
+        blake3::derive_key(&context, &[&NETWORK.0[..], &parts].concat())
+    };
     match items.len() {
         0 => [0; 32],
         1..=32 => of("view leaf", items.iter().flat_map(|(_, item)| item.clone()).collect()),
