@@ -218,7 +218,8 @@ impl ByeCode {
         }
     }
 
-    fn from_u8(byte: u8) -> Self {
+    /// The code of a byte.
+    pub fn from_u8(byte: u8) -> Self {
         match byte {
             0 => Self::Done,
             1 => Self::Leaving,
