@@ -1,0 +1,3 @@
+//! Tests of the whole, in one binary: the repository's own rules, and real processes.
+
+mod repository;
