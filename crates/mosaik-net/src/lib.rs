@@ -1,1 +1,33 @@
-//! .
+//! Sessions and hints over iroh: one of a node's carriers.
+//!
+//! [`Net`] turns connections into [`Input`]s and carries out [`Effect`]s. It decides nothing: whom
+//! to dial, when to hang up and whom to believe is the replica's business.
+//!
+//! Invariants:
+//! - [`Net::carry`] never waits. What a session can't take closes that session; a hint that finds
+//!   no room is dropped.
+//! - Sessions and bad news wait for the inbox, and with them the peers that send; hints don't wait.
+//! - After [`Net::close`] nothing of it holds the UDP port.
+//!
+//! Source: FORMAT.md beside this crate.
+
+mod connect;
+mod counters;
+mod endpoint;
+mod frame;
+mod gossip;
+mod net;
+mod rate;
+mod reach;
+mod reason;
+mod sync;
+
+pub use counters::{Count, Counters};
+pub use endpoint::{BindError, NetConfig, RelaySetting, SYNC_ALPN};
+pub use gossip::MESSAGE_LEN_MAX;
+pub use net::{Net, Path, Via};
+pub use reach::Reach;
+pub use sync::QUEUE_LEN_MAX;
+
+#[cfg(doc)]
+use mosaik_proto::carrier::{Effect, Input};

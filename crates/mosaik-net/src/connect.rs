@@ -1,0 +1,269 @@
+//! How sessions begin: dials, and connections that others open.
+//!
+//! Invariants:
+//! - Dials in flight, handshakes and accepted connections are bounded, the latter also for each
+//!   part of the internet: one house can't take all places.
+//! - All tasks end, and let go of the endpoint, when [`run`] returns.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use iroh::{
+    Endpoint,
+    endpoint::{Accepting, Incoming, IncomingAddr},
+};
+use mosaik_core::{event::Hasher, id::NodeId};
+use mosaik_proto::{
+    carrier::{Addresses, Input, Role, SessionId},
+    message::ByeCode,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::{Id, JoinSet},
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    SYNC_ALPN,
+    counters::Counters,
+    endpoint::to_dial,
+    gossip::Gate,
+    rate::Rate,
+    reach::{Reach, is_public},
+    reason::of_dial,
+    sync,
+};
+
+/// Dials at once; the rest wait. Each to a dead address costs 63 KB and [`DIAL_MAX`].
+const DIALS_MAX: usize = 16;
+/// Dials that may wait. With more, a dial fails at once.
+pub(crate) const DIALS_WAITING_MAX: usize = 256;
+/// How long a dial may take.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+/// Connections that others opened. An idle one costs about 110 KB.
+const ACCEPTED_MAX: usize = 256;
+/// The same, from one v4 /24 or v6 /48 of the public internet. A guess: an office, not a botnet.
+const ACCEPTED_PER_NET_MAX: usize = 32;
+/// Handshakes at once; from half of it on, addresses must first prove that they are real.
+const HANDSHAKES_MAX: usize = 64;
+/// How long a connection may take from its first packet to its first stream.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+
+/// What all tasks of one carrier share: handles and figures, nothing that is changed under a lock
+/// but the gate.
+pub(crate) struct Shared {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) inbox: mpsc::Sender<Input>,
+    pub(crate) news: mpsc::UnboundedSender<sync::News>,
+    pub(crate) hasher: Hasher,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) reach: Reach,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) sessions: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn next_session(&self) -> SessionId {
+        SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A dial that was asked for.
+pub(crate) struct Dial {
+    pub(crate) peer: NodeId,
+    pub(crate) addresses: Addresses,
+}
+
+/// What counts as one neighbourhood of the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Net {
+    V4([u8; 3]),
+    V6([u8; 6]),
+}
+
+impl Net {
+    /// Of a public address; others, and those behind relays, are only counted in all.
+    fn of(address: &IncomingAddr) -> Option<Self> {
+        let IncomingAddr::Ip(address) = address else { return None };
+        let ip = address.ip().to_canonical();
+        is_public(ip).then(|| match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        })
+    }
+}
+
+/// Dials and accepts until told to stop, then waits for the sessions to end.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut dials: mpsc::Receiver<Dial>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut tasks: JoinSet<()> = JoinSet::new();
+    let mut accepted: HashMap<Id, Option<Net>> = HashMap::new();
+    let dialing = Arc::new(Semaphore::new(DIALS_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let stopped = stop.clone();
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(ended) = tasks.join_next_with_id() => {
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                accepted.remove(&id);
+            }
+            dial = dials.recv() => {
+                let Some(dial) = dial else { break };
+                tasks.spawn(unless_stopped(
+                    stopped.clone(),
+                    connect(shared.clone(), dial, dialing.clone()),
+                    shared.clone(),
+                ));
+            }
+            incoming = shared.endpoint.accept() => {
+                let Some(incoming) = incoming else { break };
+                let net = Net::of(&incoming.remote_addr());
+                let of_net = accepted.values().filter(|other| net.is_some() && **other == net);
+                if accepted.len() >= ACCEPTED_MAX || of_net.count() >= ACCEPTED_PER_NET_MAX {
+                    shared.counters.refused.one_more();
+                    incoming.refuse();
+                    continue;
+                }
+                if let Some((accepting, permit)) = admit(&shared, incoming, &handshakes) {
+                    let task = tasks.spawn(unless_stopped(
+                        stopped.clone(),
+                        accept(shared.clone(), accepting, permit),
+                        shared.clone(),
+                    ));
+                    accepted.insert(task.id(), net);
+                }
+            }
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// A connection on its way to being a session.
+type Begun = (iroh::endpoint::Connection, Role, sync::Streams);
+
+/// Runs the session that `begin` leads to; gives up on it when the carrier stops before.
+async fn unless_stopped(
+    mut stopped: watch::Receiver<bool>,
+    begin: impl Future<Output = Option<Begun>>,
+    shared: Arc<Shared>,
+) {
+    let begun = tokio::select! {
+        begun = begin => begun,
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    if let Some((connection, role, streams)) = begun {
+        sync::run(shared, connection, role, streams).await;
+    }
+}
+
+async fn connect(shared: Arc<Shared>, dial: Dial, dialing: Arc<Semaphore>) -> Option<Begun> {
+    let permit = dialing.acquire_owned().await.ok()?;
+    let reached = reach(&shared, &dial).await;
+    drop(permit);
+    match reached {
+        Ok(begun) => Some(begun),
+        Err(reason) => {
+            debug!(peer = %dial.peer.short(), reason, "dial failed");
+            shared.counters.dials_failed.one_more();
+            let _ = shared.inbox.send(Input::DialFailed { peer: dial.peer, reason }).await;
+            None
+        }
+    }
+}
+
+/// Opens a connection and its stream, or says in words why not.
+async fn reach(shared: &Shared, dial: &Dial) -> Result<Begun, String> {
+    let Some(addr) = to_dial(dial.peer, &dial.addresses, shared.reach) else {
+        return Err("that is no node id".to_owned());
+    };
+    if addr.is_empty() && !dial.addresses.is_empty() {
+        return Err("none of its addresses may be dialed from here".to_owned());
+    }
+    let opening = async {
+        let connection =
+            shared.endpoint.connect(addr, SYNC_ALPN).await.map_err(|error| of_dial(&error))?;
+        let streams =
+            connection.open_bi().await.map_err(|error| crate::reason::of_connection(&error))?;
+        Ok((connection, Role::Dialer, streams))
+    };
+    timeout(DIAL_MAX, opening)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", DIAL_MAX.as_secs())))
+}
+
+/// Begins a handshake if there is room for one.
+fn admit(
+    shared: &Shared,
+    incoming: Incoming,
+    handshakes: &Arc<Semaphore>,
+) -> Option<(Accepting, OwnedSemaphorePermit)> {
+    let under_load = handshakes.available_permits() < HANDSHAKES_MAX / 2;
+    if under_load && !incoming.remote_addr_validated() {
+        // It comes again with a proof that the address is its own.
+        let _ = incoming.retry();
+        return None;
+    }
+    let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+        shared.counters.refused.one_more();
+        incoming.refuse();
+        return None;
+    };
+    // It may be gone by now: the queue is served in order.
+    Some((incoming.accept().ok()?, permit))
+}
+
+/// Finishes a handshake. Of a sync connection it takes the stream; a gossip one it hands on.
+async fn accept(
+    shared: Arc<Shared>,
+    accepting: Accepting,
+    permit: OwnedSemaphorePermit,
+) -> Option<Begun> {
+    let connection = match timeout(GREETING_MAX, accepting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            debug!(%error, "handshake failed");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    drop(permit);
+    if connection.alpn() == SYNC_ALPN {
+        return match timeout(GREETING_MAX, connection.accept_bi()).await {
+            Ok(Ok(streams)) => Some((connection, Role::Listener, streams)),
+            Ok(Err(_)) => None,
+            Err(_) => {
+                shared.counters.refused.one_more();
+                connection.close(sync::code(ByeCode::Timeout), b"no stream was opened in time");
+                None
+            }
+        };
+    }
+    // The gate has let it in; it keeps its place among the accepted until it is gone.
+    let closed = connection.weak_handle().closed();
+    if let Some(gossip) = &shared.gossip
+        && gossip.handle_connection(connection).await.is_ok()
+    {
+        closed.await;
+    }
+    None
+}

@@ -1,0 +1,225 @@
+//! The iroh endpoint: its settings, and what others can dial.
+//!
+//! Source: FORMAT.md beside this crate, sections 1 and 2.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use futures_lite::StreamExt;
+use iroh::{
+    Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMode, RelayUrl, SecretKey, Watcher,
+    endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
+};
+use mosaik_core::{id::NodeId, key::NetworkKeys};
+use mosaik_proto::carrier::{Addresses, Input};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+use crate::{gossip::Hook, reach::Reach};
+
+/// The protocol that sessions speak.
+pub const SYNC_ALPN: &[u8] = b"mosaik-node/sync/1";
+
+/// How often a connection without traffic says that it is alive, and after how long a silence it
+/// is given up: four missed in a row.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const IDLE_MAX: Duration = Duration::from_secs(8);
+/// Bytes that a peer may have on their way to this node, and this node to a peer: what one
+/// connection can pin in memory. iroh's own figures allow over 180 MB.
+const RECEIVE_WINDOW: u32 = 2 << 20;
+const STREAM_WINDOW: u32 = 512 << 10;
+const SEND_WINDOW: u64 = 2 << 20;
+/// Streams that a peer may have open in each direction: sync uses one, gossip one for each topic.
+const STREAMS_MAX: u8 = 16;
+/// How long own addresses must stay as they are before they are told: interfaces come one by one.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(300);
+
+/// What a carrier needs to know.
+#[derive(Clone)]
+pub struct NetConfig {
+    /// Keys of the network.
+    pub keys: NetworkKeys,
+    /// Seed of the node key.
+    pub secret: [u8; 32],
+    /// UDP addresses to listen on; none: any free port on all interfaces, v4 and v6.
+    pub listen: Vec<SocketAddr>,
+    /// Relays to be reached through.
+    pub relays: RelaySetting,
+    /// Which addresses are dialed and told.
+    pub reach: Reach,
+    /// Bytes a second that are read of all sessions together; `None`: as they come.
+    pub rate_down: Option<u64>,
+    /// Whether to take part in gossip.
+    pub gossip: bool,
+}
+
+/// Relays to be reached through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelaySetting {
+    /// Those that iroh's makers run for all.
+    Default,
+    /// None: only who can be reached directly is.
+    None,
+    /// These URLs.
+    Custom(Vec<String>),
+}
+
+/// Why a node can't listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// Another program has the port. Stop it, or choose another.
+    #[error("UDP port {} of {} is in use by another program", .0.port(), .0.ip())]
+    PortInUse(SocketAddr),
+    /// The address is not one of this machine.
+    #[error("no interface of this machine has the address {}", .0.ip())]
+    NotHere(SocketAddr),
+    /// The system forbids it: ports below 1024 need a right of their own.
+    #[error("not permitted to listen on UDP port {} of {}", .0.port(), .0.ip())]
+    Forbidden(SocketAddr),
+    /// Not a relay's URL.
+    #[error("{0:?} is not the URL of a relay")]
+    Relay(String),
+    /// Anything else.
+    #[error("can't open the network endpoint")]
+    Endpoint(#[source] Box<iroh::endpoint::BindError>),
+}
+
+/// Opens the endpoint; `alpns` are the protocols that it answers to.
+pub(crate) async fn bind(
+    config: &NetConfig,
+    alpns: Vec<Vec<u8>>,
+    hook: Hook,
+) -> Result<Endpoint, BindError> {
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(&config.secret))
+        .alpns(alpns)
+        .relay_mode(relay_mode(&config.relays)?)
+        .transport_config(transport())
+        .hooks(hook);
+    if config.reach != Reach::Public {
+        builder = builder.portmapper_config(PortmapperConfig::Disabled);
+    }
+    if config.reach == Reach::Lab {
+        builder = builder.net_report_config(NetReportConfig::minimal());
+    }
+    if !config.listen.is_empty() {
+        builder = builder.clear_ip_transports();
+    }
+    for (address, opts) in routes(&config.listen) {
+        builder = builder
+            .bind_addr_with_opts(address, opts)
+            .expect("one default route a family, and prefixes within their family");
+    }
+    builder.bind().await.map_err(|error| diagnose(error, &config.listen))
+}
+
+/// Each address with the part of the world that it sends to: the first of a family to all of it,
+/// others to their own net.
+fn routes(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
+    let is_first =
+        |at: usize| !listen[..at].iter().any(|other| other.is_ipv4() == listen[at].is_ipv4());
+    let mut routes = Vec::new();
+    // iroh wants the default route last.
+    for wanted in [false, true] {
+        for (at, address) in listen.iter().enumerate().filter(|(at, _)| is_first(*at) == wanted) {
+            // A guess at the net's size: loopback's is known, others are nearly always these.
+            let prefix = match (wanted, address.is_ipv4(), address.ip().is_loopback()) {
+                (true, ..) => 0,
+                (false, true, true) => 8,
+                (false, true, false) => 24,
+                (false, false, true) => 128,
+                (false, false, false) => 64,
+            };
+            debug_assert_eq!(is_first(at), wanted);
+            routes.push((*address, BindOpts::default().set_prefix_len(prefix)));
+        }
+    }
+    routes
+}
+
+fn transport() -> QuicTransportConfig {
+    QuicTransportConfig::builder()
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_idle_timeout(Some(IDLE_MAX.try_into().expect("8 s is within QUIC's range")))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_concurrent_bidi_streams(STREAMS_MAX.into())
+        .max_concurrent_uni_streams(STREAMS_MAX.into())
+        .build()
+}
+
+fn relay_mode(setting: &RelaySetting) -> Result<RelayMode, BindError> {
+    Ok(match setting {
+        RelaySetting::Default => RelayMode::Default,
+        RelaySetting::None => RelayMode::Disabled,
+        RelaySetting::Custom(urls) => RelayMode::custom(
+            urls.iter()
+                .map(|url| url.parse::<RelayUrl>().map_err(|_| BindError::Relay(url.clone())))
+                .collect::<Result<Vec<_>, _>>()?,
+        ),
+    })
+}
+
+/// Names the address that could not be had; iroh's error doesn't.
+fn diagnose(error: iroh::endpoint::BindError, listen: &[SocketAddr]) -> BindError {
+    for address in listen {
+        match UdpSocket::bind(address).map_err(|error| error.kind()) {
+            Err(io::ErrorKind::AddrInUse) => return BindError::PortInUse(*address),
+            Err(io::ErrorKind::AddrNotAvailable) => return BindError::NotHere(*address),
+            Err(io::ErrorKind::PermissionDenied) => return BindError::Forbidden(*address),
+            _ => {}
+        }
+    }
+    BindError::Endpoint(Box::new(error))
+}
+
+/// What others can dial now.
+pub(crate) fn addresses(addr: &EndpointAddr, reach: Reach) -> Addresses {
+    Addresses {
+        direct: addr.ip_addrs().filter(|address| reach.allows(address)).copied().collect(),
+        relays: addr.relay_urls().map(ToString::to_string).collect(),
+    }
+}
+
+/// A peer's addresses as iroh takes them, without those that may not be dialed. `None`: no key.
+pub(crate) fn to_dial(peer: NodeId, addresses: &Addresses, reach: Reach) -> Option<EndpointAddr> {
+    let mut addr = EndpointAddr::new(EndpointId::from_bytes(peer.as_bytes()).ok()?);
+    for address in addresses.direct.iter().filter(|address| reach.allows(address)) {
+        addr = addr.with_ip_addr(*address);
+    }
+    for relay in addresses.relays.iter().filter(|url| reach.allows_relay(url)) {
+        if let Ok(url) = relay.parse::<RelayUrl>() {
+            addr = addr.with_relay_url(url);
+        }
+    }
+    Some(addr)
+}
+
+/// Tells own addresses whenever they have changed and then stayed for a while; the first ones too.
+pub(crate) async fn tell_addresses(endpoint: Endpoint, reach: Reach, inbox: mpsc::Sender<Input>) {
+    let mut changes = endpoint.watch_addr().stream();
+    // The stream ends with the endpoint; holding on to it here would keep its port.
+    drop(endpoint);
+    let mut told = Addresses::default();
+    while let Some(mut addr) = changes.next().await {
+        let settled = Instant::now() + ADDRESSES_SETTLE;
+        while let Ok(Some(newer)) = timeout_at(settled, changes.next()).await {
+            addr = newer;
+        }
+        let now = addresses(&addr, reach);
+        if now == told {
+            continue;
+        }
+        told = now.clone();
+        if inbox.send(Input::OwnAddresses(now)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Hints over iroh-gossip, beside open sessions only.
+//!
+//! Invariants:
+//! - Gossip is spoken with peers alone that have an open session and whose `Greet` held, in either
+//!   direction; with the last session its connections close. Gossip's own dials pass the same gate.
+//! - Peers are introduced by a connection that already stands: after one failed dial of its own,
+//!   gossip never dials that peer again (iroh-gossip issue 159).
+//! - Nothing over [`HINT_LEN_MAX`] is broadcast: it would silence this node for good (issue 131).
+//! - A full queue drops hints and never waits.
+//!
+//! Source: FORMAT.md beside this crate, section 3.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_lite::StreamExt;
+use iroh::{
+    Endpoint, EndpointAddr, EndpointId,
+    endpoint::{
+        AfterHandshakeOutcome, BeforeConnectOutcome, Connection, EndpointHooks,
+        WeakConnectionHandle,
+    },
+};
+use iroh_gossip::{
+    ALPN,
+    api::{Event, GossipReceiver, GossipSender},
+    proto::TopicId,
+};
+use mosaik_core::{
+    event::Hasher,
+    id::{Fingerprint, NodeId},
+};
+use mosaik_proto::{
+    carrier::{Input, Role, SessionId},
+    hint::{HINT_LEN_MAX, Hint},
+    message::ByeCode,
+};
+use tokio::{
+    sync::{Notify, mpsc, mpsc::error::TrySendError},
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{counters::Counters, sync::code};
+
+/// Bytes of one gossip message, gossip's own header included: the same at all nodes.
+pub const MESSAGE_LEN_MAX: usize = 4096;
+/// Hints that wait to be broadcast. More are dropped: newer ones come.
+pub(crate) const HINTS_WAITING_MAX: usize = 256;
+/// Age of a session at which its peer is introduced. Most sessions only compare and end; each
+/// introduction may push another neighbour out.
+const INTRODUCE_AFTER: Duration = Duration::from_secs(1);
+/// How long after an introduction the next one of the same peer follows, twice as long each time.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(320);
+/// With as many neighbours, those who went are let go: gossip's own active view.
+const NEIGHBOURS_ENOUGH: usize = 5;
+/// Gossip connections with one peer. Each end may open one; the rest is room for those on their way
+/// out.
+const CONNECTIONS_MAX: usize = 4;
+/// How long an introduction, and handing a hint to gossip, may take.
+const INTRODUCE_MAX: Duration = Duration::from_secs(5);
+const BROADCAST_MAX: Duration = Duration::from_secs(1);
+
+/// Who may gossip with this node. Asked from iroh's own tasks for each connection, hence the lock,
+/// which is held for a few instructions.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    admitted: Mutex<HashMap<NodeId, Admitted>>,
+    changed: Notify,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Admitted {
+    /// Open sessions, and which end of each this is.
+    sessions: HashMap<SessionId, Role>,
+    connections: Vec<WeakConnectionHandle>,
+}
+
+/// A session's claim to gossip. Dropped with it.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    gate: Arc<Gate>,
+    peer: NodeId,
+    session: SessionId,
+}
+
+impl Gate {
+    pub(crate) fn new(counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { counters, ..Self::default() })
+    }
+
+    /// Admits a peer as long as the returned claim lives.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        peer: NodeId,
+        session: SessionId,
+        role: Role,
+    ) -> Admission {
+        self.lock().entry(peer).or_default().sessions.insert(session, role);
+        self.changed.notify_one();
+        Admission { gate: self.clone(), peer, session }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Admitted>> {
+        self.admitted.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Peers of sessions that this end dialed: those it introduces.
+    fn dialed(&self) -> HashSet<NodeId> {
+        let is_dialed = |admitted: &Admitted| {
+            admitted.sessions.values().any(|role| matches!(role, Role::Dialer))
+        };
+        self.lock().iter().filter(|(_, peer)| is_dialed(peer)).map(|(id, _)| *id).collect()
+    }
+
+    fn is_admitted(&self, peer: EndpointId) -> bool {
+        self.lock().contains_key(&NodeId(*peer.as_bytes()))
+    }
+
+    /// Takes a gossip connection in, or not.
+    fn enter(&self, connection: &Connection) -> bool {
+        let peer = NodeId(*connection.remote_id().as_bytes());
+        let mut admitted = self.lock();
+        let Some(admitted) = admitted.get_mut(&peer) else { return false };
+        admitted.connections.retain(|other| {
+            other.upgrade().is_some_and(|connection| connection.close_reason().is_none())
+        });
+        if admitted.connections.len() >= CONNECTIONS_MAX {
+            return false;
+        }
+        admitted.connections.push(connection.weak_handle());
+        true
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut admitted = self.gate.lock();
+        let Some(peer) = admitted.get_mut(&self.peer) else { return };
+        peer.sessions.remove(&self.session);
+        let gone = peer.sessions.is_empty().then(|| admitted.remove(&self.peer)).flatten();
+        drop(admitted);
+        for connection in gone.into_iter().flat_map(|gone| gone.connections) {
+            if let Some(connection) = connection.upgrade() {
+                connection.close(code(ByeCode::Done), b"no session is open");
+            }
+        }
+        self.gate.changed.notify_one();
+    }
+}
+
+/// The gate as iroh asks it.
+#[derive(Debug)]
+pub(crate) struct Hook(pub(crate) Arc<Gate>);
+
+impl EndpointHooks for Hook {
+    async fn before_connect<'a>(
+        &'a self,
+        addr: &'a EndpointAddr,
+        alpn: &'a [u8],
+    ) -> BeforeConnectOutcome {
+        if alpn != ALPN || self.0.is_admitted(addr.id) {
+            BeforeConnectOutcome::Accept
+        } else {
+            BeforeConnectOutcome::Reject
+        }
+    }
+
+    async fn after_handshake<'a>(&'a self, connection: &'a Connection) -> AfterHandshakeOutcome {
+        if connection.alpn() != ALPN || self.0.enter(connection) {
+            return AfterHandshakeOutcome::Accept;
+        }
+        self.0.counters.refused.one_more();
+        AfterHandshakeOutcome::Reject {
+            error_code: code(ByeCode::Violation),
+            reason: b"gossip needs an open session".to_vec(),
+        }
+    }
+}
+
+/// Starts gossip on an endpoint. The topic is joined without anybody; peers are introduced later.
+pub(crate) fn spawn(endpoint: Endpoint) -> iroh_gossip::net::Gossip {
+    iroh_gossip::net::Gossip::builder().max_message_size(MESSAGE_LEN_MAX).spawn(endpoint)
+}
+
+/// One network's topic: sends and takes hints, introduces peers.
+pub(crate) struct Topic {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) gossip: iroh_gossip::net::Gossip,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) inbox: mpsc::Sender<Input>,
+    pub(crate) hasher: Hasher,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// When a peer is introduced next.
+struct Introduction {
+    at: Instant,
+    again_after: Duration,
+}
+
+impl Topic {
+    /// Runs until `hints` ends or gossip does.
+    pub(crate) async fn run(self, topic: [u8; 32], mut hints: mpsc::Receiver<Hint>) {
+        let topic = TopicId::from_bytes(topic);
+        let (sender, mut events): (GossipSender, GossipReceiver) =
+            match self.gossip.subscribe(topic, Vec::new()).await {
+                Ok(topic) => topic.split(),
+                Err(error) => {
+                    warn!(%error, "no gossip");
+                    return;
+                }
+            };
+        let mut neighbours: HashSet<NodeId> = HashSet::new();
+        let mut introductions: HashMap<NodeId, Introduction> = HashMap::new();
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        loop {
+            let next = introductions
+                .iter()
+                .filter(|(peer, _)| !neighbours.contains(*peer))
+                .map(|(_, introduction)| introduction.at)
+                .min();
+            tokio::select! {
+                hint = hints.recv() => {
+                    let Some(hint) = hint else { return };
+                    self.broadcast(&sender, &hint).await;
+                }
+                event = events.next() => match event {
+                    Some(Ok(event)) => if !self.take(event, &mut neighbours).await { return },
+                    Some(Err(error)) => {
+                        warn!(%error, "gossip ended");
+                        return;
+                    }
+                    None => return,
+                },
+                () = self.gate.changed.notified() => {
+                    let dialed = self.gate.dialed();
+                    introductions.retain(|peer, _| dialed.contains(peer));
+                    let at = Instant::now() + INTRODUCE_AFTER;
+                    for peer in dialed {
+                        let new = Introduction { at, again_after: AGAIN_AFTER };
+                        introductions.entry(peer).or_insert(new);
+                    }
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                    let now = Instant::now();
+                    for (peer, introduction) in &mut introductions {
+                        if introduction.at > now || neighbours.contains(peer) {
+                            continue;
+                        }
+                        let is_first = introduction.again_after == AGAIN_AFTER;
+                        introduction.at = now + introduction.again_after;
+                        introduction.again_after =
+                            (introduction.again_after * 2).min(AGAIN_AFTER_MAX);
+                        // The first is for the peer's sake as well: it may have no neighbour yet.
+                        if is_first || neighbours.len() < NEIGHBOURS_ENOUGH {
+                            self.introduce(*peer, &sender, &mut tasks);
+                        }
+                    }
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+
+    /// Opens a connection, hands it to gossip, and only then asks gossip to join the peer.
+    fn introduce(&self, peer: NodeId, sender: &GossipSender, tasks: &mut JoinSet<()>) {
+        let Ok(id) = EndpointId::from_bytes(peer.as_bytes()) else { return };
+        let (endpoint, gossip, sender) =
+            (self.endpoint.clone(), self.gossip.clone(), sender.clone());
+        tasks.spawn(async move {
+            // Where it is, the endpoint knows from the session.
+            let connection = match timeout(INTRODUCE_MAX, endpoint.connect(id, ALPN)).await {
+                Ok(Ok(connection)) => connection,
+                Ok(Err(error)) => return debug!(peer = %peer.short(), %error, "not introduced"),
+                Err(_) => return debug!(peer = %peer.short(), "not introduced in time"),
+            };
+            if gossip.handle_connection(connection).await.is_ok() {
+                // A failure means that the topic is closed.
+                let _ = sender.join_peers(vec![id]).await;
+            }
+        });
+    }
+
+    async fn broadcast(&self, sender: &GossipSender, hint: &Hint) {
+        // The nonce: gossip drops bytes that it has seen in the last 90 s.
+        let bytes = hint.encode(rand::random());
+        if bytes.len() > HINT_LEN_MAX {
+            self.counters.hints_oversize.one_more();
+            return debug!(bytes = bytes.len(), "a hint is too large for gossip");
+        }
+        match timeout(BROADCAST_MAX, sender.broadcast(bytes.into())).await {
+            Ok(Ok(())) => self.counters.hints_sent.one_more(),
+            Ok(Err(_)) | Err(_) => self.counters.hints_dropped.one_more(),
+        }
+    }
+
+    /// `false`: nobody takes inputs any more.
+    async fn take(&self, event: Event, neighbours: &mut HashSet<NodeId>) -> bool {
+        let (peer, up) = match event {
+            Event::Received(message) => {
+                let from = NodeId(*message.delivered_from.as_bytes());
+                return self.hand_on(from, &message.content);
+            }
+            Event::Lagged => {
+                self.counters.hints_dropped.one_more();
+                return true;
+            }
+            Event::NeighborUp(peer) => (NodeId(*peer.as_bytes()), true),
+            Event::NeighborDown(peer) => (NodeId(*peer.as_bytes()), false),
+        };
+        debug!(peer = %peer.short(), up, "gossip neighbour");
+        if up {
+            neighbours.insert(peer);
+        } else {
+            neighbours.remove(&peer);
+        }
+        self.inbox.send(Input::Neighbour { peer, up }).await.is_ok()
+    }
+
+    /// Checks a hint and hands it on if there is room.
+    fn hand_on(&self, from: NodeId, bytes: &[u8]) -> bool {
+        let hint = match Hint::decode(bytes, &self.hasher, &self.fingerprint) {
+            Ok(hint) => hint,
+            Err(error) => {
+                debug!(from = %from.short(), %error, "not a hint");
+                self.counters.hints_bad.one_more();
+                return true;
+            }
+        };
+        match self.inbox.try_send(Input::Hint { from, hint }) {
+            Ok(()) => self.counters.hints_received.one_more(),
+            Err(TrySendError::Full(_)) => self.counters.hints_dropped.one_more(),
+            Err(TrySendError::Closed(_)) => return false,
+        }
+        true
+    }
+}

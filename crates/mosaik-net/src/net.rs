@@ -1,0 +1,275 @@
+//! The carrier as the node's loop holds it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use iroh::{Endpoint, TransportAddr, endpoint::WeakConnectionHandle};
+use mosaik_core::{event::Hasher, id::NodeId};
+use mosaik_proto::{
+    carrier::{Addresses, Effect, Input, SessionId},
+    hint::Hint,
+    message::{Bye, ByeCode},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    connect::{self, DIALS_WAITING_MAX, Dial, Shared},
+    counters::Counters,
+    endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
+    gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
+    rate::Rate,
+    reach::Reach,
+    sync::{Handle, News},
+};
+
+/// How long sessions may take to say goodbye when the carrier closes.
+const FAREWELLS_MAX: Duration = Duration::from_secs(3);
+/// How long gossip and the endpoint may take to close: the latter waits for acknowledgements of
+/// peers that may be gone, up to 18 s were seen.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// Sessions and hints over iroh.
+///
+/// Sessions are numbered from 1; numbers from 2^62 on are left to other carriers.
+pub struct Net {
+    endpoint: Endpoint,
+    reach: Reach,
+    inbox: mpsc::Sender<Input>,
+    sessions: HashMap<SessionId, Handle>,
+    news: mpsc::UnboundedReceiver<News>,
+    dials: mpsc::Sender<Dial>,
+    hints: Option<mpsc::Sender<Hint>>,
+    gossip: Option<iroh_gossip::net::Gossip>,
+    counters: Arc<Counters>,
+    stop: watch::Sender<bool>,
+    /// Dials, accepts and sessions.
+    connections: JoinHandle<()>,
+    /// The gossip topic and the watch on own addresses.
+    tasks: JoinSet<()>,
+}
+
+/// How a peer is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// Through what.
+    pub via: Via,
+    /// The other end: a socket address, or a relay's URL.
+    pub remote: String,
+    /// Round trip, as the transport estimates it.
+    pub rtt_ms: u64,
+}
+
+/// Through what a peer is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// UDP, end to end.
+    Direct,
+    /// A relay passes the packets on.
+    Relay,
+}
+
+impl Via {
+    /// The word for `peers`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        }
+    }
+}
+
+impl Net {
+    /// Opens the endpoint and begins to accept. Inputs go to `inbox`; while it is full, sessions
+    /// wait.
+    ///
+    /// Relays are not waited for: being alone is a state, not a failure.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], mostly because an address of `config.listen` can't be had.
+    pub async fn bind(config: NetConfig, inbox: mpsc::Sender<Input>) -> Result<Self, BindError> {
+        let counters = Arc::new(Counters::default());
+        let gate = Gate::new(counters.clone());
+        let mut alpns = vec![SYNC_ALPN.to_vec()];
+        if config.gossip {
+            alpns.push(iroh_gossip::ALPN.to_vec());
+        }
+        let endpoint = endpoint::bind(&config, alpns, Hook(gate.clone())).await?;
+        let gossip = config.gossip.then(|| gossip::spawn(endpoint.clone()));
+        let hasher = Hasher::new(&config.keys.fingerprint);
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
+        let (stop, stop_seen) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            endpoint: endpoint.clone(),
+            inbox: inbox.clone(),
+            news: news_sender,
+            hasher: hasher.clone(),
+            rate: config.rate_down.map(Rate::new),
+            reach: config.reach,
+            gate: gate.clone(),
+            gossip: gossip.clone(),
+            counters: counters.clone(),
+            sessions: AtomicU64::new(1),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(tell_addresses(endpoint.clone(), config.reach, inbox.clone()));
+        let hints = gossip.clone().map(|gossip| {
+            let (sender, hints) = mpsc::channel(HINTS_WAITING_MAX);
+            let topic = Topic {
+                endpoint: endpoint.clone(),
+                gossip,
+                gate,
+                inbox: inbox.clone(),
+                hasher,
+                fingerprint: config.keys.fingerprint,
+                counters: counters.clone(),
+            };
+            tasks.spawn(topic.run(config.keys.topic, hints));
+            sender
+        });
+        Ok(Self {
+            endpoint,
+            reach: config.reach,
+            inbox,
+            sessions: HashMap::new(),
+            news,
+            dials,
+            hints,
+            gossip,
+            counters,
+            stop,
+            connections: tokio::spawn(connect::run(shared, dials_asked, stop_seen)),
+            tasks,
+        })
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        NodeId(*self.endpoint.id().as_bytes())
+    }
+
+    /// What others can dial now. Changes come as [`Input::OwnAddresses`], the first ones too.
+    pub fn addresses(&self) -> Addresses {
+        addresses(&self.endpoint.addr(), self.reach)
+    }
+
+    /// What the carrier has done so far; may be kept and read at any time.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
+    /// Carries out an effect, or leaves it to another carrier if it is none of this one's. Never
+    /// waits.
+    ///
+    /// Effects on sessions that are over do nothing: their `Disconnected` is on the way.
+    pub fn carry(&mut self, effect: Effect) {
+        self.read_news();
+        match effect {
+            Effect::Send { session, frame } => {
+                let sent = self.sessions.get(&session).is_some_and(|handle| handle.send(frame));
+                if !sent {
+                    self.counters.frames_dropped.one_more();
+                }
+            }
+            Effect::Opened { session, role, .. } => {
+                if let Some(handle) = self.sessions.get(&session) {
+                    handle.admit(role);
+                }
+            }
+            Effect::Close { session, bye } => {
+                if let Some(handle) = self.sessions.remove(&session) {
+                    handle.close(bye);
+                }
+            }
+            Effect::Dial { peer, addresses } => self.dial(peer, addresses),
+            Effect::Gossip(hint) => {
+                if let Some(hints) = &self.hints
+                    && hints.try_send(hint).is_err()
+                {
+                    self.counters.hints_dropped.one_more();
+                }
+            }
+            // Appends are answered by who asked for them.
+            _ => {}
+        }
+    }
+
+    fn dial(&self, peer: NodeId, addresses: Addresses) {
+        if self.dials.try_send(Dial { peer, addresses }).is_err() {
+            self.counters.dials_failed.one_more();
+            let reason = format!("{DIALS_WAITING_MAX} other dials are waiting");
+            let inbox = self.inbox.clone();
+            tokio::spawn(
+                async move { inbox.send(Input::DialFailed { peer, reason }).await.is_ok() },
+            );
+        }
+    }
+
+    fn read_news(&mut self) {
+        while let Ok(news) = self.news.try_recv() {
+            match news {
+                News::Came(session, handle) => {
+                    self.sessions.insert(session, handle);
+                }
+                News::Went(session) => {
+                    self.sessions.remove(&session);
+                }
+            }
+        }
+    }
+
+    /// How the peer of a session is reached now; `None` once it is over.
+    pub fn path(&self, session: SessionId) -> Option<Path> {
+        path(&self.sessions.get(&session)?.connection)
+    }
+
+    /// Says goodbye in all sessions, closes everything and lets go of the port. Bounded in time: 5 s
+    /// at the most, nearly always far less.
+    ///
+    /// What it still tells the inbox may be left unread.
+    pub async fn close(mut self) {
+        self.stop.send_replace(true);
+        self.read_news();
+        for (_, handle) in self.sessions.drain() {
+            handle.close(Bye::new(ByeCode::Leaving, "the node is stopping"));
+        }
+        // Those that come yet find nobody.
+        drop(self.news);
+        if timeout(FAREWELLS_MAX, &mut self.connections).await.is_err() {
+            self.connections.abort();
+            let _ = self.connections.await;
+        }
+        drop(self.hints);
+        if let Some(gossip) = self.gossip.take() {
+            let _ = timeout(CLOSE_MAX, gossip.shutdown()).await;
+        }
+        self.tasks.shutdown().await;
+        if timeout(CLOSE_MAX, self.endpoint.close()).await.is_err() {
+            debug!("the endpoint takes long to close and is left alone");
+        }
+    }
+}
+
+fn path(connection: &WeakConnectionHandle) -> Option<Path> {
+    let connection = connection.upgrade()?;
+    let paths = connection.paths();
+    let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
+    Some(Path {
+        via: if path.is_relay() { Via::Relay } else { Via::Direct },
+        remote: match path.remote_addr() {
+            TransportAddr::Ip(address) => address.to_string(),
+            TransportAddr::Relay(url) => url.to_string(),
+            other => other.to_string(),
+        },
+        rtt_ms: u64::try_from(path.rtt().as_millis()).unwrap_or(u64::MAX),
+    })
+}

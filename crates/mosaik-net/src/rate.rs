@@ -1,0 +1,76 @@
+//! A limit on the bytes that are read, for all sessions together.
+
+use std::{sync::Mutex, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+/// How much may come at once after a pause, in time at the set rate.
+///
+/// A guess: short enough that a second's worth of bytes never comes as one burst.
+const BURST: Duration = Duration::from_millis(250);
+/// The most that is read in one piece without a limit.
+const PIECE_MAX: usize = 64 * 1024;
+
+/// A token bucket, counted in time: when all that was taken so far is paid for.
+///
+/// Locked by all readers for a few instructions, never across an await.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    bytes_per_s: u64,
+    paid: Mutex<Instant>,
+}
+
+impl Rate {
+    pub(crate) fn new(bytes_per_s: u64) -> Self {
+        Self { bytes_per_s: bytes_per_s.max(1), paid: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until `bytes` that were read are within the rate. Whoever waits doesn't read on, so
+    /// that the peer's flow control stops it.
+    pub(crate) async fn take(&self, bytes: usize) {
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
+        let until = {
+            let mut paid = self.paid.lock().expect("nothing panics while it holds this lock");
+            let now = Instant::now();
+            *paid = (*paid).max(now.checked_sub(BURST).unwrap_or(now)) + cost;
+            *paid
+        };
+        sleep_until(until).await;
+    }
+}
+
+/// The most that a reader reads in one piece: an eighth of a second's worth.
+pub(crate) fn piece_max(rate: Option<&Rate>) -> usize {
+    rate.map_or(PIECE_MAX, |rate| {
+        usize::try_from(rate.bytes_per_s / 8).unwrap_or(PIECE_MAX).clamp(512, PIECE_MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_takers_share_one_rate() {
+        let rate = Rate::new(1000);
+        let start = Instant::now();
+        let take = async || {
+            for _ in 0..20 {
+                rate.take(100).await;
+            }
+        };
+        tokio::join!(take(), take());
+        let took = start.elapsed();
+        assert!(took >= Duration::from_millis(3700), "{took:?}");
+        assert!(took <= Duration::from_millis(4100), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pause_saves_up_a_quarter_of_a_second_only() {
+        let rate = Rate::new(1000);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let start = Instant::now();
+        rate.take(1000).await;
+        assert!(start.elapsed() >= Duration::from_millis(740), "{:?}", start.elapsed());
+    }
+}
