@@ -244,10 +244,13 @@ pub(crate) fn events<T: Tables>(
 ) -> Result<Vec<Event>> {
     let mut taken = Vec::new();
     let mut bytes = 0usize;
-    let Some(branch) = branch(tables, id)?.filter(|branch| branch.covers(from) && from <= to)
-    else {
+    let Some(branch) = branch(tables, id)? else {
         return Ok(taken);
     };
+    let from = from.max(branch.first_seq());
+    if from > to.min(branch.tip.seq) {
+        return Ok(taken);
+    }
     let mut take = |event: Event| {
         bytes = bytes.saturating_add(event.payload.len());
         let fits = event.seq <= to && (taken.is_empty() || bytes <= bytes_max);
