@@ -9,7 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from generator import events, keys, tickets, tries
+sys.dont_write_bytecode = True
+
+from generator import events, keys, records, tickets, tries, values, views
 
 FILES = {
     "keys": keys.vectors,
@@ -19,6 +21,9 @@ FILES = {
     "item": tries.item_vectors,
     "trie": tries.trie_vectors,
     "ticket": tickets.vectors,
+    "value": values.vectors,
+    "record": records.vectors,
+    "view": views.vectors,
 }
 
 

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
@@ -11,12 +14,16 @@ use mosaik_core::{
     codec::{Reader, Writer},
     event::{Event, Hasher, Kind, Payload},
     feed::{Tip, write_item},
-    hlc::Hlc,
+    hlc::{Hlc, is_held_back},
     id::{AuthorId, EventId, Fingerprint, NodeId},
     key::{Network, NetworkKind},
+    kv::MemoryKv,
+    record::{RecordEvent, application_draft, is_reserved},
     run::{Run, VerifiedRun, sign_head, verify_head},
     ticket::Ticket,
     trie::{Item, LEAF_MAX, Prefix, Rule, Trie},
+    value::{Float, Geo, Value},
+    view,
 };
 use serde_json::Value as Json;
 
@@ -270,5 +277,198 @@ fn a_peer_ticket_has_the_letters_of_the_format() {
     }
     for of in list(&vectors, "refused") {
         assert!(text(of, "ticket").parse::<Ticket>().is_err(), "{of}");
+    }
+}
+
+fn float(bits: &Json) -> Float {
+    let bits = u64::from_str_radix(bits.as_str().unwrap(), 16).unwrap();
+    let float = Float::new(f64::from_bits(bits));
+    assert_eq!(float.get().to_bits(), bits);
+    float
+}
+
+fn value(of: &Json) -> Value {
+    let (name, held) = of.as_object().unwrap().iter().next().unwrap();
+    let metres = |part: &Json| (!part.is_null()).then(|| float(part));
+    match name.as_str() {
+        "null" => Value::Null,
+        "bool" => Value::Bool(held.as_bool().unwrap()),
+        "int" => Value::Int(held.as_i64().unwrap()),
+        "float" => Value::Float(float(held)),
+        "text" => Value::Text(held.as_str().unwrap().to_owned()),
+        "bytes" => Value::Bytes(hex(of, "bytes")),
+        "list" => Value::list(held.as_array().unwrap().iter().map(value).collect()).unwrap(),
+        "map" => {
+            let entries = held.as_object().unwrap().iter();
+            Value::map(entries.map(|(name, held)| (name.clone(), value(held))).collect()).unwrap()
+        }
+        "time" => Value::Time(held.as_i64().unwrap()),
+        "geo" => Value::Geo(Geo {
+            lat: float(&held[0]),
+            lon: float(&held[1]),
+            altitude: metres(&held[2]),
+            accuracy: metres(&held[3]),
+        }),
+        name => panic!("a value of type {name}"),
+    }
+}
+
+#[test]
+fn a_value_has_the_bytes_of_the_format() {
+    let vectors = vectors!("value");
+    for of in list(&vectors, "values") {
+        let value = value(&of["value"]);
+        assert_eq!(value.encode(), hex(of, "bytes"), "{of}");
+        assert_eq!(Value::decode(&hex(of, "bytes")), Ok(value), "{of}");
+    }
+    for pair in list(&vectors, "different") {
+        let [one, other] = [0, 1].map(|at| HEXLOWER.decode(pair[at].as_str().unwrap().as_bytes()));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_ne!(Value::decode(&one).unwrap(), Value::decode(&other).unwrap(), "{pair}");
+    }
+}
+
+#[test]
+fn what_is_no_value_is_refused() {
+    for of in list(&vectors!("value"), "refused") {
+        assert!(Value::decode(&hex(of, "bytes")).is_err(), "{of}");
+    }
+}
+
+fn record_event(of: &Json) -> RecordEvent {
+    let own = |name| text(of, name).to_owned();
+    match text(of, "kind") {
+        "record.create" => RecordEvent::Create { record: own("record"), form: own("form") },
+        "field.set" => RecordEvent::Set {
+            record: own("record"),
+            field: own("field"),
+            value: value(&of["value"]),
+            over: of["over"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|name| HEXLOWER.decode(name.as_str().unwrap().as_bytes()).unwrap())
+                .map(|name| name.try_into().unwrap())
+                .collect(),
+        },
+        "note.add" => RecordEvent::Note { record: own("record"), text: own("text") },
+        "attachment.add" => RecordEvent::Attach {
+            record: own("record"),
+            field: own("field"),
+            blob: array(of, "blob"),
+            size: number(of, "size"),
+            mime: own("mime"),
+            name: own("name"),
+        },
+        "record.archive" => RecordEvent::Archive {
+            record: own("record"),
+            archived: of["archived"].as_bool().unwrap(),
+        },
+        "node.profile" => RecordEvent::Profile { name: own("name") },
+        kind => panic!("an event of kind {kind}"),
+    }
+}
+
+#[test]
+fn a_record_event_has_the_payload_of_the_format() {
+    let vectors = vectors!("record");
+    for of in list(&vectors, "events") {
+        let event = record_event(of);
+        let draft = event.encode().unwrap();
+        assert_eq!(draft.kind.as_str(), text(of, "kind"));
+        assert_eq!(draft.payload, hex(of, "payload"), "{of}");
+        assert_eq!(RecordEvent::decode(text(of, "kind"), &draft.payload), Ok(Some(event)));
+    }
+    for kind in list(&vectors, "not_decoded") {
+        assert_eq!(RecordEvent::decode(kind.as_str().unwrap(), b"\x01r\x01f"), Ok(None), "{kind}");
+    }
+}
+
+#[test]
+fn an_ill_typed_payload_is_refused() {
+    for of in list(&vectors!("record"), "refused") {
+        assert!(RecordEvent::decode(text(of, "kind"), &hex(of, "payload")).is_err(), "{of}");
+    }
+}
+
+#[test]
+fn only_the_listed_prefixes_are_reserved() {
+    let vectors = vectors!("record");
+    for (name, reserved) in [("reserved", true), ("not_reserved", false)] {
+        for kind in list(&vectors, name) {
+            let kind = Kind::new(kind.as_str().unwrap()).unwrap();
+            assert_eq!(is_reserved(kind.as_str()), reserved, "{kind}");
+            assert_eq!(application_draft(kind, &Value::Null).is_err(), reserved);
+        }
+    }
+}
+
+/// What the vectors show of a record.
+fn shown(of: &view::Record) -> BTreeMap<String, Vec<(EventId, Value)>> {
+    let form = of.form.iter().map(|form| (String::new(), form));
+    let fields = of.fields.iter().map(|(name, field)| (name.clone(), field));
+    form.chain(fields)
+        .map(|(name, field)| {
+            let mut candidates: Vec<_> =
+                field.candidates().map(|one| (one.origin.id, one.value.clone())).collect();
+            candidates.reverse();
+            (name, candidates)
+        })
+        .collect()
+}
+
+fn check_record(kv: &MemoryKv, of: &Json) {
+    let record = view::record(kv, text(of, "record")).unwrap().unwrap();
+    assert_eq!(record.archived, of["archived"].as_bool().unwrap());
+    let candidate = |of: &Json| (EventId(array(of, "id")), value(&of["value"]));
+    let fields = of["fields"].as_object().unwrap().iter().map(|(name, candidates)| {
+        (name.clone(), candidates.as_array().unwrap().iter().map(candidate).collect())
+    });
+    assert_eq!(shown(&record), fields.collect());
+    let texts = |name: &str| -> Vec<&str> {
+        of[name].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+    };
+    assert_eq!(record.conflicts(), texts("conflicts"));
+    assert_eq!(record.notes.iter().map(|note| &note.text).collect::<Vec<_>>(), texts("notes"));
+    let files = of["attachments"].as_array().unwrap();
+    assert_eq!(record.attachments.len(), files.len());
+    for (file, of) in record.attachments.iter().zip(files) {
+        assert_eq!((&*file.field, file.blob), (text(of, "field"), array(of, "blob")));
+        assert_eq!((&*file.mime, &*file.name), (text(of, "mime"), text(of, "name")));
+        assert_eq!(file.size, number(of, "size"));
+    }
+}
+
+#[test]
+fn a_set_of_events_folds_to_the_view_of_the_format() {
+    let vectors = vectors!("view");
+    let fingerprint = fingerprint(&vectors);
+    let (hasher, rule) = (Hasher::new(&fingerprint), view::rule(&fingerprint));
+    for of in list(&vectors, "views") {
+        let mut events: Vec<Event> = of["events"].as_array().unwrap().iter().map(event).collect();
+        events.retain(|event| !is_held_back(event.hlc, number(of, "now")));
+        for _ in 0..2 {
+            let mut kv = MemoryKv::new();
+            view::reset(&mut kv).unwrap();
+            for event in &events {
+                let Event { author, seq, prev, hlc, kind, payload, .. } = event;
+                assert_eq!(hasher.id(author, *seq, prev, *hlc, kind, payload), event.id);
+                view::fold(&mut kv, event).unwrap();
+            }
+            view::settle(&mut kv, &rule).unwrap();
+            let records = of["records"].as_array().unwrap();
+            assert_eq!(view::counts(&kv).unwrap().records as usize, records.len());
+            for record in records {
+                check_record(&kv, record);
+            }
+            let profiles = of["profiles"].as_object().unwrap();
+            for (author, name) in profiles {
+                let profile = view::profile(&kv, &author.parse().unwrap()).unwrap().unwrap();
+                assert_eq!(profile.name, name.as_str().unwrap());
+            }
+            let digest = view::digest(&kv).unwrap();
+            assert_eq!(HEXLOWER.encode(&digest), text(of, "digest"), "{}", text(of, "name"));
+            events.reverse();
+        }
     }
 }
