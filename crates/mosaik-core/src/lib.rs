@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod event;
 pub mod feed;
+pub mod frontier;
 pub mod hlc;
 pub mod id;
 pub mod key;

@@ -123,6 +123,15 @@ impl Prefix {
         child
     }
 
+    /// The prefix one nibble shorter, and that nibble; none for the empty one.
+    pub fn parent(&self) -> Option<(Self, usize)> {
+        let depth = self.nibbles().checked_sub(1)?;
+        let mut parent = *self;
+        parent.key[depth / 2] &= if depth.is_multiple_of(2) { 0x00 } else { 0xf0 };
+        parent.len -= 1;
+        Some((parent, nibble(&self.key, depth)))
+    }
+
     /// The 16 prefixes one nibble longer.
     pub fn children(self) -> impl Iterator<Item = Self> {
         (0..16).map(move |i| self.child(i))
@@ -523,6 +532,8 @@ mod tests {
         );
         assert!(Prefix::read(&mut Reader::new(&[3, 0xab, 0xc1]), 64).is_err());
         assert!(Prefix::read(&mut Reader::new(&[64; 40]), 63).is_err());
+        assert_eq!(prefix.parent(), Some((Prefix::EMPTY.child(0xa).child(0xb), 0xc)));
+        assert_eq!(Prefix::EMPTY.parent(), None);
     }
 
     proptest! {

@@ -102,12 +102,7 @@ impl Presence {
             leaving,
             name: name[..cut].to_owned(),
             addresses: Addresses {
-                direct: addresses
-                    .direct
-                    .iter()
-                    .take(ADDRESSES_MAX)
-                    .copied()
-                    .collect(),
+                direct: addresses.direct.iter().take(ADDRESSES_MAX).copied().collect(),
                 relays: addresses
                     .relays
                     .iter()
@@ -130,14 +125,8 @@ impl Presence {
     }
 
     fn write_statement(&self, writer: &mut Writer) {
-        writer
-            .raw(self.node.as_bytes())
-            .varint(self.boot)
-            .varint(self.said_ms);
-        writer
-            .bool(self.leaving)
-            .str(&self.name)
-            .len(self.addresses.direct.len());
+        writer.raw(self.node.as_bytes()).varint(self.boot).varint(self.said_ms);
+        writer.bool(self.leaving).str(&self.name).len(self.addresses.direct.len());
         for address in &self.addresses.direct {
             writer.str(&address.to_string());
         }
@@ -154,9 +143,8 @@ impl Presence {
         let mut addresses = Addresses::default();
         for _ in 0..reader.count(ADDRESSES_MAX, 1)? {
             let text = reader.str(64)?;
-            let address: SocketAddr = text
-                .parse()
-                .map_err(|_| ReadError::Invalid("an address that is none"))?;
+            let address: SocketAddr =
+                text.parse().map_err(|_| ReadError::Invalid("an address that is none"))?;
             if address.to_string() != text {
                 return Err(ReadError::Invalid("an address in another than its own form").into());
             }
@@ -166,25 +154,12 @@ impl Presence {
             addresses.relays.push(reader.str(RELAY_LEN_MAX)?.to_owned());
         }
         let signature = reader.array()?;
-        let presence = Self {
-            node,
-            boot,
-            said_ms,
-            leaving,
-            name,
-            addresses,
-            signature,
-        };
+        let presence = Self { node, boot, said_ms, leaving, name, addresses, signature };
         let signed = VerifyingKey::from_bytes(node.as_bytes()).is_ok_and(|key| {
             let signature = Signature::from_bytes(&presence.signature);
-            key.verify_strict(&presence.signed_bytes(fingerprint), &signature)
-                .is_ok()
+            key.verify_strict(&presence.signed_bytes(fingerprint), &signature).is_ok()
         });
-        if signed {
-            Ok(presence)
-        } else {
-            Err(HintError::BadSignature(node))
-        }
+        if signed { Ok(presence) } else { Err(HintError::BadSignature(node)) }
     }
 }
 
@@ -195,11 +170,7 @@ impl Hint {
         writer.u8(VERSION).varint(nonce);
         match self {
             Self::Head(author, tip) => {
-                writer
-                    .u8(1)
-                    .raw(author.as_bytes())
-                    .varint(tip.seq)
-                    .raw(tip.id.as_bytes());
+                writer.u8(1).raw(author.as_bytes()).varint(tip.seq).raw(tip.id.as_bytes());
             }
             Self::Run(run) => {
                 writer.u8(2).bytes(&run.encode());
@@ -235,18 +206,13 @@ impl Hint {
         match reader.u8()? {
             1 => {
                 let author = AuthorId(reader.array()?);
-                let tip = Tip {
-                    seq: reader.varint()?,
-                    id: EventId(reader.array()?),
-                };
+                let tip = Tip { seq: reader.varint()?, id: EventId(reader.array()?) };
                 if tip.seq == 0 {
                     return Err(ReadError::Invalid("an event of seq 0").into());
                 }
                 Ok(Self::Head(author, tip))
             }
-            2 => Ok(Self::Run(
-                Run::decode(reader.bytes(INLINE_RUN_MAX)?)?.verify(hasher)?,
-            )),
+            2 => Ok(Self::Run(Run::decode(reader.bytes(INLINE_RUN_MAX)?)?.verify(hasher)?)),
             3 => Ok(Self::Presence(Presence::read(&mut reader, fingerprint)?)),
             tag => Err(ReadError::Tag(u64::from(tag)).into()),
         }

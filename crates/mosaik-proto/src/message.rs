@@ -330,11 +330,7 @@ pub enum FrameError {
 /// [`FrameError::Length`].
 pub fn frame_len(header: [u8; 4]) -> Result<usize, FrameError> {
     let len = u32::from_be_bytes(header) as usize;
-    if (1..=FRAME_MAX).contains(&len) {
-        Ok(len)
-    } else {
-        Err(FrameError::Length(len))
-    }
+    if (1..=FRAME_MAX).contains(&len) { Ok(len) } else { Err(FrameError::Length(len)) }
 }
 
 /// Whether and how hard runs are compressed.
@@ -343,21 +339,32 @@ pub fn frame_len(header: [u8; 4]) -> Result<usize, FrameError> {
 const COMPRESS_FROM: usize = 512;
 const COMPRESS_LEVEL: i32 = 1;
 
-impl Message {
-    /// The whole frame: length, type, body. Runs go uncompressed.
-    pub fn encode(&self) -> Vec<u8> {
-        self.encode_with(false)
-    }
+/// The frame of an encoded run; with `zstd` it is compressed where that makes it shorter.
+pub fn run_frame(run: &[u8], zstd: bool) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(run.len() + 16);
+    writer.raw(&[0; 4]).u8(RUN);
+    write_run(run, zstd, &mut writer);
+    finish_frame(writer)
+}
 
-    /// The whole frame; with `zstd` a run is compressed where that makes it shorter.
-    pub fn encode_with(&self, zstd: bool) -> Vec<u8> {
+/// Puts its length before a frame.
+fn finish_frame(writer: Writer) -> Vec<u8> {
+    let mut frame = writer.into_bytes();
+    let len = (frame.len() - 4) as u32;
+    frame[..4].copy_from_slice(&len.to_be_bytes());
+    frame
+}
+
+/// The type of a run's frame.
+const RUN: u8 = 9;
+
+impl Message {
+    /// The whole frame: length, type, body. A run goes uncompressed ([`run_frame`] compresses).
+    pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(128);
         writer.raw(&[0; 4]).u8(self.kind());
-        self.write_body(&mut writer, zstd);
-        let mut frame = writer.into_bytes();
-        let len = (frame.len() - 4) as u32;
-        frame[..4].copy_from_slice(&len.to_be_bytes());
-        frame
+        self.write_body(&mut writer);
+        finish_frame(writer)
     }
 
     /// The frame's type.
@@ -371,7 +378,7 @@ impl Message {
             Self::Items(_) => 6,
             Self::Done(_) => 7,
             Self::Want(_) => 8,
-            Self::Run(_) => 9,
+            Self::Run(_) => RUN,
             Self::Have(..) => 10,
             Self::Payloads(_) => 11,
             Self::Decline(..) => 12,
@@ -383,13 +390,10 @@ impl Message {
         }
     }
 
-    fn write_body(&self, writer: &mut Writer, zstd: bool) {
+    fn write_body(&self, writer: &mut Writer) {
         match self {
             Self::Greet(greet) => {
-                writer
-                    .str(&greet.app)
-                    .varint(greet.versions.0)
-                    .varint(greet.versions.1);
+                writer.str(&greet.app).varint(greet.versions.0).varint(greet.versions.1);
                 writer.raw(&greet.proof);
             }
             Self::Hello(hello) => write_hello(hello, writer),
@@ -423,7 +427,7 @@ impl Message {
                 }
                 writer.varint(want.credit);
             }
-            Self::Run(run) => write_run(&run.encode(), zstd, writer),
+            Self::Run(run) => write_run(&run.encode(), false, writer),
             Self::Have(author, tip) => {
                 writer.raw(author.as_bytes());
                 write_tip(tip, writer);
@@ -467,7 +471,7 @@ impl Message {
             return Err(FrameError::Length(frame.len()));
         }
         let mut reader = Reader::new(body);
-        if kind == 9 {
+        if kind == RUN {
             return read_run(&mut reader, hasher).map(Self::Run);
         }
         Self::read_body(kind, &mut reader)
@@ -524,20 +528,9 @@ impl Message {
 }
 
 fn write_hello(hello: &Hello, writer: &mut Writer) {
-    writer
-        .str(&hello.software)
-        .varint(hello.capabilities)
-        .varint(u64::from(hello.frame_max));
-    writer
-        .varint(hello.credit)
-        .varint(hello.clock_ms)
-        .str(&hello.name)
-        .varint(hello.boot);
-    writer
-        .raw(&hello.top)
-        .varint(hello.authors)
-        .varint(hello.events)
-        .raw(&hello.declines);
+    writer.str(&hello.software).varint(hello.capabilities).varint(u64::from(hello.frame_max));
+    writer.varint(hello.credit).varint(hello.clock_ms).str(&hello.name).varint(hello.boot);
+    writer.raw(&hello.top).varint(hello.authors).varint(hello.events).raw(&hello.declines);
     // No tags in this version.
     writer.len(0);
 }
@@ -561,9 +554,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ReadError> {
         reader.bytes(FRAME_MAX)?;
     }
     if hello.frame_max < FRAME_MIN {
-        return Err(ReadError::Invalid(
-            "a largest frame of less than 4096 bytes",
-        ));
+        return Err(ReadError::Invalid("a largest frame of less than 4096 bytes"));
     }
     Ok(hello)
 }
@@ -573,10 +564,7 @@ fn write_tip(tip: &Tip, writer: &mut Writer) {
 }
 
 fn read_tip(reader: &mut Reader<'_>) -> Result<Tip, ReadError> {
-    Ok(Tip {
-        seq: reader.varint()?,
-        id: EventId(reader.array()?),
-    })
+    Ok(Tip { seq: reader.varint()?, id: EventId(reader.array()?) })
 }
 
 /// A tip that names an event: not the place before the first.
@@ -595,11 +583,7 @@ fn write_option_tip(tip: Option<Tip>, writer: &mut Writer) {
 }
 
 fn read_option_tip(reader: &mut Reader<'_>) -> Result<Option<Tip>, ReadError> {
-    if reader.option()? {
-        read_head(reader).map(Some)
-    } else {
-        Ok(None)
-    }
+    if reader.option()? { read_head(reader).map(Some) } else { Ok(None) }
 }
 
 fn write_shorts(shorts: &[Short], writer: &mut Writer) {
@@ -625,12 +609,7 @@ fn read_items(reader: &mut Reader<'_>) -> Result<Items, ReadError> {
         }
         items.push(item);
     }
-    Ok(Items {
-        prefix,
-        items,
-        lacked: read_shorts(reader)?,
-        more: reader.bool()?,
-    })
+    Ok(Items { prefix, items, lacked: read_shorts(reader)?, more: reader.bool()? })
 }
 
 /// Reads one frontier item: 1 to 64 tips, ascending by seq and id, none of seq 0.
@@ -641,9 +620,7 @@ fn read_items(reader: &mut Reader<'_>) -> Result<Items, ReadError> {
 pub fn read_item(reader: &mut Reader<'_>) -> Result<FrontierItem, ReadError> {
     let author = AuthorId(reader.array()?);
     let count = reader.count(TIPS_MAX, 33)?;
-    let tips: Vec<Tip> = (0..count)
-        .map(|_| read_head(reader))
-        .collect::<Result<_, _>>()?;
+    let tips: Vec<Tip> = (0..count).map(|_| read_head(reader)).collect::<Result<_, _>>()?;
     if tips.is_empty() || tips.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(ReadError::Invalid("tips are missing or not ascending"));
     }
@@ -654,21 +631,12 @@ fn read_want(reader: &mut Reader<'_>) -> Result<Want, ReadError> {
     let author = AuthorId(reader.array()?);
     let tip = read_option_tip(reader)?;
     let count = reader.count(LOCATOR_MAX, 33)?;
-    let locator: Vec<Tip> = (0..count)
-        .map(|_| read_tip(reader))
-        .collect::<Result<_, _>>()?;
+    let locator: Vec<Tip> = (0..count).map(|_| read_tip(reader)).collect::<Result<_, _>>()?;
     let falling = locator.windows(2).all(|pair| pair[0].seq >= pair[1].seq);
     if !falling || locator.iter().any(|tip| tip.seq == 0 && *tip != Tip::ROOT) {
-        return Err(ReadError::Invalid(
-            "a locator is not falling, or names an event of seq 0",
-        ));
+        return Err(ReadError::Invalid("a locator is not falling, or names an event of seq 0"));
     }
-    Ok(Want {
-        author,
-        tip,
-        locator,
-        credit: reader.varint()?,
-    })
+    Ok(Want { author, tip, locator, credit: reader.varint()? })
 }
 
 fn write_run(bytes: &[u8], zstd: bool, writer: &mut Writer) {
@@ -685,7 +653,7 @@ fn write_run(bytes: &[u8], zstd: bool, writer: &mut Writer) {
 }
 
 fn read_run(reader: &mut Reader<'_>, hasher: &Hasher) -> Result<VerifiedRun, FrameError> {
-    let body = |source| FrameError::Body { kind: 9, source };
+    let body = |source| FrameError::Body { kind: RUN, source };
     let compression = reader.u8().map_err(body)?;
     let bytes = reader.bytes(FRAME_MAX).map_err(body)?;
     let run = match compression {
@@ -725,16 +693,11 @@ fn write_payloads(payloads: &Payloads, writer: &mut Writer) {
 fn read_payloads(reader: &mut Reader<'_>) -> Result<Payloads, ReadError> {
     let mut payloads = Payloads::default();
     for _ in 0..reader.count(FRAME_MAX, 65)? {
-        payloads.ask.push(Ask {
-            author: AuthorId(reader.array()?),
-            tip: read_head(reader)?,
-        });
+        payloads.ask.push(Ask { author: AuthorId(reader.array()?), tip: read_head(reader)? });
     }
     for _ in 0..reader.count(FRAME_MAX, 33)? {
         let id = EventId(reader.array()?);
-        payloads
-            .give
-            .push((id, reader.bytes(PAYLOAD_LEN_MAX)?.to_vec()));
+        payloads.give.push((id, reader.bytes(PAYLOAD_LEN_MAX)?.to_vec()));
     }
     for _ in 0..reader.count(FRAME_MAX, 32)? {
         payloads.lack.push(EventId(reader.array()?));

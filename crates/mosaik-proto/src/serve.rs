@@ -1,0 +1,194 @@
+//! Serving a `Want`: which runs lead from what the asker holds to the tip that it asks for.
+//!
+//! Invariants:
+//! - Every run that is sent has its base at the asker, or in a run sent before it.
+//! - Only a position is kept for a `Want`: runs are read when the carrier has room for them.
+//!
+//! Source: FORMAT.md beside this crate, section 3; the locator is Bitcoin's.
+
+use mosaik_core::{
+    feed::{Feed, Ledger, Segment, Tip},
+    id::AuthorId,
+    limits::{RUN_EVENTS_MAX, RUN_LEN_MAX},
+    run::{Fill, Run},
+};
+
+use crate::{
+    Fault,
+    message::{LOCATOR_MAX, LackReason},
+};
+
+/// A `Want` that is being served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Serve {
+    pub(crate) author: AuthorId,
+    /// What was asked for.
+    pub(crate) tip: Option<Tip>,
+    /// Bytes of runs that may still go.
+    pub(crate) credit: u64,
+    /// What still has to go, the next stretch last.
+    path: Vec<Segment>,
+    /// Whether a run went: the first goes whatever the credit.
+    begun: bool,
+}
+
+/// What one step of serving gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// The next run.
+    Run(Run),
+    /// The credit is used up: it goes on when more comes.
+    Waits,
+    /// All is sent.
+    Finished,
+    /// What should be there can't be read as a run.
+    Damaged,
+}
+
+impl Serve {
+    /// Finds the way from what `locator` says the asker holds to `tip` (or to every tip).
+    ///
+    /// # Errors
+    ///
+    /// The outer one is the storage's; the inner one goes to the asker.
+    pub(crate) fn begin<L: Ledger>(
+        feed: &Feed,
+        author: AuthorId,
+        tip: Option<Tip>,
+        locator: &[Tip],
+        credit: u64,
+        ledger: &L,
+    ) -> Result<Result<Self, LackReason>, Fault<L>> {
+        let mut known = Vec::new();
+        let mut any = false;
+        for at in locator {
+            if *at == Tip::ROOT {
+                any = true;
+            } else if let Some(branch) = feed.find(*at, ledger)? {
+                any = true;
+                let mut path = feed.path(branch);
+                // Of the branch itself the asker holds the part up to its event.
+                if let Some(last) = path.last_mut() {
+                    last.to = at.seq;
+                }
+                known.extend(path);
+            }
+        }
+        if !any {
+            return Ok(Err(LackReason::SendLongLocator));
+        }
+        let targets = match tip {
+            Some(tip) => match feed.find(tip, ledger)? {
+                Some(branch) => vec![branch],
+                None => return Ok(Err(LackReason::Gone)),
+            },
+            None => feed.branches().iter().map(|branch| branch.id).collect(),
+        };
+        let mut path: Vec<Segment> = Vec::new();
+        for target in targets {
+            for part in feed.path(target) {
+                let done = known.iter().chain(&path).filter(|other| other.branch == part.branch);
+                let from = done.map(|other| other.to + 1).max().unwrap_or(part.from).max(part.from);
+                if from <= part.to {
+                    path.push(Segment { from, ..part });
+                }
+            }
+        }
+        path.reverse();
+        Ok(Ok(Self { author, tip, credit, path, begun: false }))
+    }
+
+    /// Reads the next run, if the credit allows one.
+    pub(crate) fn next<L: Ledger>(&mut self, ledger: &L) -> Result<Served, Fault<L>> {
+        let Some(part) = self.path.last().copied() else {
+            return Ok(Served::Finished);
+        };
+        if self.begun && self.credit == 0 {
+            return Ok(Served::Waits);
+        }
+        let Some(run) = read_run(part, ledger)? else {
+            return Ok(Served::Damaged);
+        };
+        let len = run.encode().len() as u64;
+        if self.begun && len > self.credit {
+            return Ok(Served::Waits);
+        }
+        self.begun = true;
+        self.credit = self.credit.saturating_sub(len);
+        let last = run.start_seq + run.entries.len() as u64 - 1;
+        self.path.pop();
+        if last < part.to {
+            self.path.push(Segment { from: last + 1, ..part });
+        }
+        Ok(Served::Run(run))
+    }
+}
+
+/// The longest run of a stretch from its start. Where the stretch ends at a fork below the next
+/// signed head, the run goes on to that head: it alone vouches for the events before the fork.
+fn read_run<L: Ledger>(part: Segment, ledger: &L) -> Result<Option<Run>, Fault<L>> {
+    let bound = part.from.saturating_add(RUN_EVENTS_MAX as u64 - 1);
+    let mut events = ledger.events(part.branch, part.from, bound, RUN_LEN_MAX)?;
+    let mut fill = Fill::default();
+    let fitting = events.iter().take_while(|event| fill.take(&event.kind, &event.payload)).count();
+    events.truncate(fitting);
+    let Some(last) = events.last() else {
+        return Ok(None);
+    };
+    let within = ledger.signed_up_to(part.branch, part.from, last.seq.min(part.to))?;
+    let head = match within {
+        // The next head after a fork's place covers this one as well: send only the one.
+        Some((seq, _)) if seq < part.to && last.seq >= part.to => {
+            match ledger.signed_from(part.branch, part.to)? {
+                Some(head) if head.0 <= last.seq => Some(head),
+                _ => within,
+            }
+        }
+        Some(head) => Some(head),
+        None => ledger.signed_from(part.branch, part.from)?,
+    };
+    let Some((seq, signature)) = head.filter(|(seq, _)| *seq <= last.seq) else {
+        return Ok(None);
+    };
+    events.truncate((seq - part.from + 1) as usize);
+    Ok(Some(Run::of(&events, signature)))
+}
+
+/// What a `Want` says first: one's own tips, falling; seq 0 where nothing is held.
+pub(crate) fn short_locator(feed: Option<&Feed>) -> Vec<Tip> {
+    let mut tips = feed.map(Feed::tips).unwrap_or_default();
+    tips.reverse();
+    if tips.is_empty() { vec![Tip::ROOT] } else { tips }
+}
+
+/// What it says when the sender knows none of the tips: 1, 2, 4, ... below each of the 8 greatest,
+/// the small steps of all first, and seq 0.
+pub(crate) fn long_locator<L: Ledger>(feed: &Feed, ledger: &L) -> Result<Vec<Tip>, Fault<L>> {
+    let mut branches: Vec<_> = feed.branches().iter().collect();
+    branches.sort_unstable_by_key(|branch| std::cmp::Reverse(branch.tip));
+    branches.truncate(8);
+    let tips = feed.tips();
+    let mut found: Vec<Tip> = Vec::new();
+    'all: for step in (0..64).map(|power| 1u64 << power) {
+        if branches.iter().all(|branch| branch.tip.seq <= step) {
+            break;
+        }
+        for branch in branches.iter().filter(|branch| branch.tip.seq > step) {
+            let seq = branch.tip.seq - step;
+            let part =
+                feed.path(branch.id).into_iter().find(|part| (part.from..=part.to).contains(&seq));
+            let Some(part) = part else { continue };
+            let Some(id) = ledger.id_at(part.branch, seq)? else { continue };
+            let at = Tip { seq, id };
+            if !found.contains(&at) && !tips.contains(&at) {
+                found.push(at);
+            }
+            if found.len() == LOCATOR_MAX - 1 {
+                break 'all;
+            }
+        }
+    }
+    found.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+    found.push(Tip::ROOT);
+    Ok(found)
+}
