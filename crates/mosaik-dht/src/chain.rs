@@ -184,6 +184,8 @@ pub struct Chain {
     round: Option<Round>,
     next_read_ms: u64,
     answering: bool,
+    /// Answered reads of all slots so far.
+    rounds: u32,
     pace: Pace,
     dials: DialBook,
     held: Option<Held>,
@@ -206,6 +208,7 @@ impl Chain {
             round: None,
             next_read_ms: FIRST_LOOK_MS,
             answering: false,
+            rounds: 0,
             pace: Pace::default(),
             dials: DialBook::default(),
             held: None,
@@ -375,6 +378,7 @@ impl Chain {
         let peers = if answered { self.situation.peers } else { 0 };
         self.next_read_ms = now.mono_ms + draw.jittered(self.pace.after_read(peers));
         if answered {
+            self.rounds = self.rounds.saturating_add(1);
             self.find_by_newest_lease(now, effects);
             self.review(now, draw, effects);
         }

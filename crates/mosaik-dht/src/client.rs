@@ -44,6 +44,10 @@ const START_WAIT_MS_MAX: u64 = 60_000;
 /// Reads of the whole chain without any answer after which the client is built anew: names of
 /// bootstrap nodes are resolved again, as after a change of networks.
 const UNANSWERED_MAX: u32 = 6;
+/// Time between the starts of lookups of one read of the chain. A lookup asks some twenty nodes
+/// twice over; the answers to all sixteen at once overflow a socket's default buffer, and a third
+/// of them was lost (measured on loopback).
+const READ_APART: Duration = Duration::from_millis(20);
 /// Request timeouts: on the open network, and where all bootstrap nodes are on this machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT_LOOPBACK: Duration = Duration::from_millis(500);
@@ -327,7 +331,7 @@ impl Worker {
         let (mut over, mut changed) = (false, false);
         for effect in effects {
             match effect {
-                Effect::Read(slots) => slots.into_iter().for_each(|slot| self.read(slot)),
+                Effect::Read(slots) => self.read_all(slots),
                 Effect::Put { slot, value, cas } => self.put(slot, value, cas),
                 Effect::Found(candidate) => self.tell(ChainEvent::Found(candidate)),
                 Effect::Changed => changed = true,
@@ -369,8 +373,18 @@ impl Worker {
         }
     }
 
+    /// Starts a lookup for each slot, in random order, so that none is always the last.
+    fn read_all(&mut self, mut slots: Vec<u8>) {
+        let mut wait = Duration::ZERO;
+        while !slots.is_empty() {
+            let at = self.draw.below(slots.len() as u64) as usize;
+            self.read(slots.swap_remove(at), wait);
+            wait += READ_APART;
+        }
+    }
+
     /// Asks the storage nodes for one slot. Each distinct value goes to the chain as it arrives.
-    fn read(&mut self, slot: u8) {
+    fn read(&mut self, slot: u8, wait: Duration) {
         let answers = self.answers.clone();
         let DhtState::On(dht) = &self.dht else {
             self.jobs.spawn(async move {
@@ -380,6 +394,7 @@ impl Worker {
         };
         let (dht, key) = (dht.clone(), self.keys.public_key(slot));
         self.jobs.spawn(async move {
+            tokio::time::sleep(wait).await;
             let mut get = dht.get_mutable_detailed(&key, None, None);
             let mut given = HashSet::new();
             while let Some(item) = get.items.next().await {

@@ -335,3 +335,5 @@ fn texts(
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

@@ -27,6 +27,9 @@ const CHANGE_STILL_MS: u64 = 3_000;
 const CHANGE_MS_MAX: u64 = 6_000;
 /// and a slot is not written more often than once a minute.
 const WRITE_APART_MS: u64 = 60_000;
+/// Reads of all slots after which nobody waits any longer for the slots that got no answer: an own
+/// lease of an earlier run may stand there, or a neighbour's.
+const UNKNOWN_ROUNDS: u32 = 3;
 /// After a lost slot: at least this long until the next try,
 const BACK_OFF_MS_MIN: u64 = 1_000;
 /// and up to this much longer, doubled with each loss in a row (full jitter),
@@ -288,9 +291,10 @@ impl Chain {
         if self.review_others(now, draw, effects) || self.held.is_some() {
             return;
         }
-        let live =
-            (0..SLOTS as u8).filter(|&slot| self.state(now, slot) == SlotState::Live).count();
-        let may = self.claim_not_before_ms <= now.mono_ms && self.has_addresses();
+        let count = |state| (0..SLOTS as u8).filter(|&slot| self.state(now, slot) == state).count();
+        let (live, unknown) = (count(SlotState::Live), count(SlotState::Unknown));
+        let known = unknown == 0 || self.rounds >= UNKNOWN_ROUNDS;
+        let may = known && self.claim_not_before_ms <= now.mono_ms && self.has_addresses();
         if may
             && live < LIVE_ENOUGH
             && let Some(slot) = self.choose(now)

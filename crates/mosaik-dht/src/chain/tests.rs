@@ -294,6 +294,22 @@ fn nothing_is_claimed_where_no_storage_node_answered() {
 }
 
 #[test]
+fn a_slot_without_an_answer_delays_a_claim_by_two_reads() {
+    let mut bench = Bench::new();
+    for read in 1..=3 {
+        while bench.chain.round.is_none() {
+            bench.pass(100);
+        }
+        for slot in 0..16 {
+            bench.input(Input::ReadEnded { slot, answered: u32::from(slot != 5) });
+        }
+        let put = bench.put();
+        assert_eq!(put.is_some(), read == 3);
+        assert!(put.is_none_or(|(slot, ..)| slot != 5), "nobody knows what stands there");
+    }
+}
+
+#[test]
 fn nothing_is_claimed_without_an_address_to_publish() {
     let mut bench = Bench::new();
     let mut private = situation(ME, 0);

@@ -593,3 +593,38 @@ fn the_fingerprint_of_the_lease_is_the_networks() {
     assert_ne!(public().fingerprint(), &Fingerprint([0; 32]));
     assert_ne!(public().fingerprint(), secret(1).fingerprint());
 }
+
+/// What other tools of the 16-slot chain write: endpoint and addresses alone.
+#[test]
+fn the_packet_layout_is_that_of_existing_tools_byte_for_byte() {
+    let id = bs58::encode(node(7).as_bytes()).into_string();
+    let value = forged(
+        &public(),
+        0,
+        &[
+            ("_id", id.as_str()),
+            ("_r", "https://relay.example.org./"),
+            ("_ip", "203.0.113.7:4242"),
+            ("_ip", "[2001:db8::7]:4242"),
+        ],
+    );
+    let hex = data_encoding::HEXLOWER;
+    assert_eq!(
+        hex.encode(&value.value),
+        concat!(
+            "000080000000000400000000035f6964346e7273616f67626b72676d716366636b6b6b79663779336a",
+            "77673379697462316d636238796137317a7164346d357364797a776f000010000100000258002d2c47",
+            "6d6144727070424337503541524b56386733646a6977503839767a316a4c4b3233563247426a754145",
+            "4742025f72c0100010000100000258001c1b68747470733a2f2f72656c61792e6578616d706c652e6f",
+            "72672e2f035f6970c01000100001000002580011103230332e302e3131332e373a34323432c0a80010",
+            "0001000002580013125b323030313a6462383a3a375d3a34323432",
+        )
+    );
+    assert_eq!(
+        hex.encode(&value.signature),
+        concat!(
+            "5a74d32e8872438f2ce6c1fb05bee61c4f79f4c664bb9728dc7d2a3ca18c6c25",
+            "7229b6fb8e43bb9866a29f17647e9517e9effbe9179c06a919c8ca0d5e77e605",
+        )
+    );
+}
