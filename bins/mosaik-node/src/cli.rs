@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use mosaik_node::config::{self, Layer};
 
-pub(crate) use field::Assignment;
+pub(crate) use field::{Assignment, Type, guess, split_type};
 pub(crate) use output::{Failed, finish};
 
 /// A leaderless node: one shared signed dataset, found by network id alone.
@@ -282,7 +282,8 @@ pub(crate) enum Noun {
         #[arg(long, value_name = "ID", group = "until")]
         record: Option<String>,
         /// ... and this field of it shows this value
-        #[arg(long, value_name = "FIELD[:TYPE]=VALUE", requires = "record")]
+        #[arg(long, value_name = "FIELD[:TYPE]=VALUE",
+              conflicts_with_all = ["peers", "synced", "ready"])]
         field: Vec<Assignment>,
         /// Give up after so many seconds
         #[arg(long, value_name = "S", value_parser = wait::parse_timeout)]
@@ -513,7 +514,12 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
             Some(ConfigVerb::Check(own)) => settings::check(&place, &own.or(show.run).or(run)),
         },
         Some(Noun::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "mosaik-node", &mut std::io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "mosaik-node",
+                &mut std::io::stdout(),
+            );
             Ok(())
         }
         Some(Noun::Network { verb }) => match verb {

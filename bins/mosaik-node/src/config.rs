@@ -168,6 +168,17 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where the data is and which network is meant: all that a verb needs to find its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// In it one directory a network.
+    pub data_dir: PathBuf,
+    /// Who said so.
+    pub data_dir_origin: Origin,
+    /// What names the network, if anything does.
+    pub network: Option<NetworkSource>,
+}
+
 /// Why settings were not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -269,11 +280,7 @@ impl fmt::Debug for NetworkSource {
 /// [`ConfigError`] for a file that isn't TOML, a setting that does not exist, or a value that one
 /// doesn't take: with its origin.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
-    let file = match sources.file {
-        Some((path, text)) => read_toml(path, text)?,
-        None => Layer::new(),
-    };
-    let mut reading = Reading { sources, file, settings: Vec::new() };
+    let mut reading = Reading::of(sources)?;
     let config = Config {
         data_dir: reading.data_dir()?,
         name: reading.one(&NAME, parse_name, || default_name(&sources.machine.host_name))?,
@@ -302,13 +309,34 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     Ok(Loaded { config, settings: reading.settings, network, notes })
 }
 
+/// Reads where the data is and which network is meant, and checks no other value.
+///
+/// # Errors
+///
+/// As [`load`], of these settings and of the file as a whole.
+pub fn spot(sources: &Sources<'_>) -> Result<Spot, ConfigError> {
+    let mut reading = Reading::of(sources)?;
+    let data_dir = reading.data_dir()?;
+    let network = reading.network()?;
+    let origin = reading.settings.pop().map_or(Origin::Default, |(_, _, origin)| origin);
+    Ok(Spot { data_dir, data_dir_origin: origin, network })
+}
+
 struct Reading<'a> {
     sources: &'a Sources<'a>,
     file: Layer,
     settings: Vec<(&'static str, String, Origin)>,
 }
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
+    fn of(sources: &'a Sources<'a>) -> Result<Self, ConfigError> {
+        let file = match sources.file {
+            Some((path, text)) => read_toml(path, text)?,
+            None => Layer::new(),
+        };
+        Ok(Self { sources, file, settings: Vec::new() })
+    }
+
     /// The texts of the strongest place that says something, and which place that is.
     fn find(&self, key: &Key) -> Option<(Vec<String>, Origin)> {
         if let Some(texts) = self.sources.flags.get(key.name) {
@@ -520,8 +548,9 @@ fn default_name(host_name: &str) -> String {
     if name.is_empty() { "unnamed".into() } else { name }
 }
 
+/// A path, from the root on: what is printed of it must hold in every directory.
 fn parse_path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("a path is needed".into()) } else { Ok(PathBuf::from(text)) }
+    std::path::absolute(text).map_err(|_| "a path is needed".into())
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

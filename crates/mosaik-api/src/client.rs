@@ -151,8 +151,10 @@ impl Client {
         &self,
         form: Option<&str>,
         after: Option<&str>,
+        archived: bool,
     ) -> Result<Records, ClientError> {
-        let query = query(&[("form", form), ("after", after)]);
+        let archived = archived.then_some("true");
+        let query = query(&[("form", form), ("after", after), ("archived", archived)]);
         self.get(&format!("/records{query}")).await
     }
 

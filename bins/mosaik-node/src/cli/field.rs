@@ -130,7 +130,8 @@ pub(crate) fn guess(text: &str) -> Value {
     {
         return Value::Int(int);
     }
-    let is_plain = text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b));
+    let is_plain =
+        text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b));
     if is_plain
         && let Ok(float) = text.parse::<f64>()
         && mosaik_node::export::float_text(Float::new(float)) == text
@@ -150,7 +151,12 @@ fn geo(text: &str) -> Option<Value> {
     let (&lat, &lon) = (numbers.first()?, numbers.get(1)?);
     let in_range = lat.get().abs() <= 90.0 && lon.get().abs() <= 180.0;
     (in_range && numbers.len() <= 4).then(|| {
-        Value::Geo(Geo { lat, lon, altitude: numbers.get(2).copied(), accuracy: numbers.get(3).copied() })
+        Value::Geo(Geo {
+            lat,
+            lon,
+            altitude: numbers.get(2).copied(),
+            accuracy: numbers.get(3).copied(),
+        })
     })
 }
 
@@ -180,9 +186,28 @@ mod tests {
     #[test]
     fn a_guess_never_loses_what_was_typed() {
         for text in [
-            "007", "1.10", "+5", "1e5", "1E5", "9223372036854775808", "-0", "-0.0", "0x10", " 5", "5 ",
-            ".5", "5.", "1_000", "NaN", "inf", "True", "", "00.5", "0.1000000000000000055511151231257827",
-            "1.0000000000000001", "٣",
+            "007",
+            "1.10",
+            "+5",
+            "1e5",
+            "1E5",
+            "9223372036854775808",
+            "-0",
+            "-0.0",
+            "0x10",
+            " 5",
+            "5 ",
+            ".5",
+            "5.",
+            "1_000",
+            "NaN",
+            "inf",
+            "True",
+            "",
+            "00.5",
+            "0.1000000000000000055511151231257827",
+            "1.0000000000000001",
+            "٣",
         ] {
             assert_eq!(guess(text), Value::from(text), "{text:?}");
         }
@@ -221,9 +246,21 @@ mod tests {
     #[test]
     fn a_value_that_its_type_does_not_take_is_refused_with_the_field() {
         for text in [
-            "a:int=4.5", "a:int=", "a:int=99999999999999999999", "a:float=x", "a:float=1e999",
-            "a:bool=maybe", "a:time=soon", "a:geo=91 0", "a:geo=1", "a:geo=1 2 3 4 5", "a:bytes=*",
-            "a:hex=abc", "a:null=x", "a:json={", "a:json=99999999999999999999",
+            "a:int=4.5",
+            "a:int=",
+            "a:int=99999999999999999999",
+            "a:float=x",
+            "a:float=1e999",
+            "a:bool=maybe",
+            "a:time=soon",
+            "a:geo=91 0",
+            "a:geo=1",
+            "a:geo=1 2 3 4 5",
+            "a:bytes=*",
+            "a:hex=abc",
+            "a:null=x",
+            "a:json={",
+            "a:json=99999999999999999999",
         ] {
             let error = value(text).expect_err(text);
             assert!(error.starts_with("a: "), "{error}");

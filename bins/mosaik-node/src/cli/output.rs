@@ -115,7 +115,10 @@ pub(crate) fn note(line: impl fmt::Display) {
 }
 
 /// Prints rows as columns under a heading, two spaces between them.
-pub(crate) fn print_table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Result<(), Failed> {
+pub(crate) fn print_table<const N: usize>(
+    heading: [&str; N],
+    rows: &[[String; N]],
+) -> Result<(), Failed> {
     let mut widths = heading.map(|text| text.chars().count());
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

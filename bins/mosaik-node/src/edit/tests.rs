@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use mosaik_core::{
     event::{Event, Payload},
     hlc::Hlc,
-    id::{AuthorId, EventId},
+    id::{AuthorId, EventId, Fingerprint},
     kv::MemoryKv,
     limits::PAYLOAD_LEN_MAX,
 };
@@ -16,6 +16,10 @@ use super::*;
 struct World {
     kv: MemoryKv,
     events: u64,
+}
+
+fn rule() -> mosaik_core::trie::Rule {
+    view::rule(&Fingerprint([2; 32]))
 }
 
 impl World {
@@ -40,7 +44,7 @@ impl World {
             };
             assert!(view::fold(&mut self.kv, &event).expect("in memory"), "every draft counts");
         }
-        view::settle(&mut self.kv).expect("in memory");
+        view::settle(&mut self.kv, &rule()).expect("in memory");
     }
 
     fn edit(&mut self, edit: &Edit) -> Result<Decision, EditError<Infallible>> {

@@ -1,0 +1,516 @@
+//! The verbs that only read.
+
+use mosaik_api::{
+    SCHEMA,
+    client::{Client, ClientError},
+    document::{
+        Event, Events, Feeds, Peer, PeerState, Peers, Record, RecordLine, Records, Slots, Status,
+    },
+    failure::{Code, Failure},
+    time::format_ms,
+};
+use mosaik_core::key::Network;
+use mosaik_node::{
+    directory::{self, Directory},
+    export::{self, ExportError, Options},
+    reads::Reads,
+};
+use mosaik_store::Store;
+use serde_json::Value as Json;
+
+use super::{
+    EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
+    SlotVerb, connect, nothing_before_the_verb,
+    output::{count, named, note, plain, print, print_bytes, print_json, print_table},
+};
+
+/// Answers a noun that only asks.
+pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), Failed> {
+    match noun {
+        Noun::Status => status(&client.status().await?, json),
+        Noun::Id { ticket } => identity(client, ticket, json).await,
+        Noun::Peer { .. } => peers(client.peers().await?, json),
+        Noun::Slot { verb } => {
+            let mut slots = client.slots().await?;
+            if let Some(SlotVerb::Show { slot }) = verb {
+                slots.slots.retain(|found| found.slot == slot);
+            }
+            print_slots(&slots, json)
+        }
+        Noun::Frontier => frontier(client, json).await,
+        Noun::Feed { verb } => {
+            let mut feeds = client.feeds().await?;
+            if let Some(FeedVerb::Show { author }) = verb {
+                let ids = feeds.feeds.iter().map(|feed| feed.author.as_str());
+                let author = one_that_begins("author", ids, &author)?;
+                feeds.feeds.retain(|feed| feed.author == author);
+            }
+            print_feeds(&feeds, json)
+        }
+        Noun::Conflicts => conflicts(client, json).await,
+        Noun::View { digest } => view(client, digest, json).await,
+        Noun::Event { list, verb } => {
+            let list = match verb {
+                Some(EventVerb::List(own)) => {
+                    nothing_before_the_verb(list == EventList::default())?;
+                    own
+                }
+                _ => list,
+            };
+            events(client, &list, json).await
+        }
+        Noun::Record { list, verb } => {
+            let list = match verb {
+                Some(RecordVerb::List(own)) => {
+                    nothing_before_the_verb(list == RecordList::default())?;
+                    own
+                }
+                _ => list,
+            };
+            records(client, &list, json).await
+        }
+        _ => Err(Failed::usage("this noun is not a question to a node")),
+    }
+}
+
+fn status(status: &Status, json: bool) -> Result<(), Failed> {
+    if json {
+        print_json(status)?;
+    } else {
+        let line = |name: &str, value: String| print(format!("{name:<12}{value}"));
+        line("node", named(&status.name, &status.node))?;
+        line("network", format!("{} ({})", status.network.fingerprint, status.network.kind))?;
+        line("data dir", status.data_dir.clone())?;
+        line("state", format!("{}: {}", status.state.as_str().replace('_', " "), status.doing))?;
+        line("peers", format!("{} connected", status.peers))?;
+        let held = format!(
+            "{} by {} on {}",
+            count(status.events, "event"),
+            count(status.authors, "author"),
+            if status.branches == 1 {
+                "1 branch".to_owned()
+            } else {
+                format!("{} branches", status.branches)
+            },
+        );
+        line("holds", held)?;
+        line("conflicts", status.conflicts.to_string())?;
+        line("outside", outside(status))?;
+        line("view", status.view_digest.clone())?;
+        for notice in &status.notices {
+            line("notice", plain(notice))?;
+        }
+    }
+    match &status.degraded {
+        Some(why) => Err(Failed::new(Code::Degraded, format!("the node only serves reads: {why}"))),
+        None => Ok(()),
+    }
+}
+
+/// What is held and not in the view, or not held.
+fn outside(status: &Status) -> String {
+    let numbers = [
+        (status.held_back, "held back"),
+        (status.missing, "missing"),
+        (status.unavailable, "unavailable"),
+        (status.declined, "declined"),
+        (status.crowded, "crowded"),
+    ];
+    let parts: Vec<_> =
+        numbers.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
+}
+
+async fn identity(client: &Client, ticket: bool, json: bool) -> Result<(), Failed> {
+    let identity = client.identity().await?;
+    if json {
+        return print_json(&identity);
+    }
+    if ticket {
+        return print(identity.ticket);
+    }
+    print(format!("node      {}", identity.node))?;
+    print(format!("name      {}", plain(&identity.name)))?;
+    print(format!("author    {}", identity.author))?;
+    print(format!("network   {} ({})", identity.network.fingerprint, identity.network.kind))?;
+    print(format!("ticket    {}", identity.ticket))
+}
+
+fn peers(peers: Peers, json: bool) -> Result<(), Failed> {
+    if json {
+        return print_json(&peers);
+    }
+    if peers.peers.is_empty() {
+        note("no peers are known yet");
+        return Ok(());
+    }
+    let rows: Vec<_> = peers.peers.iter().map(peer_row).collect();
+    print_table(["PEER", "STATE", "PATH", "RTT", "FOUND BY"], &rows)
+}
+
+fn peer_row(peer: &Peer) -> [String; 5] {
+    [
+        named(&peer.name, &peer.id),
+        peer.state.as_str().to_owned(),
+        peer.path.clone().unwrap_or_default(),
+        peer.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default(),
+        plain(&peer.found_by),
+    ]
+}
+
+/// Shows one peer.
+pub(super) async fn peer(client: &Client, id: &str, json: bool) -> Result<(), Failed> {
+    let mut peers = client.peers().await?;
+    let id = one_that_begins("peer", peers.peers.iter().map(|peer| peer.id.as_str()), id)?;
+    peers.peers.retain(|peer| peer.id == id);
+    if json {
+        return print_json(&peers);
+    }
+    for peer in &peers.peers {
+        print(format!("id         {}", peer.id))?;
+        print(format!("name       {}", plain(&peer.name)))?;
+        print(format!("state      {}", peer.state.as_str()))?;
+        if peer.state == PeerState::Connected {
+            let [_, _, path, rtt, _] = peer_row(peer);
+            print(format!("path       {path}, {rtt}"))?;
+        }
+        print(format!("found by   {}", plain(&peer.found_by)))?;
+        if let Some(ms) = peer.last_seen_ms {
+            print(format!("last seen  {}", instant(ms)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The one id that begins so.
+///
+/// # Errors
+///
+/// Not found if none does, usage if several do.
+pub(super) fn one_that_begins<'a>(
+    what: &str,
+    ids: impl Iterator<Item = &'a str>,
+    start: &str,
+) -> Result<String, Failed> {
+    let start = start.to_ascii_lowercase();
+    let mut found = ids.filter(|id| !start.is_empty() && id.starts_with(&start));
+    match (found.next(), found.next()) {
+        (Some(id), None) => Ok(id.to_owned()),
+        (None, _) => Err(Failed::new(
+            Code::NotFound,
+            format!("no {what} that is known here has an id that begins with {start:?}"),
+        )),
+        (Some(_), Some(_)) => Err(Failed::usage(format!(
+            "several {what}s have an id that begins with {start:?}; give more digits"
+        ))),
+    }
+}
+
+fn print_slots(slots: &Slots, json: bool) -> Result<(), Failed> {
+    if json {
+        return print_json(slots);
+    }
+    if slots.slots.is_empty() {
+        note("the DHT is not used, so there are no slots");
+        return Ok(());
+    }
+    let rows: Vec<_> = slots
+        .slots
+        .iter()
+        .map(|slot| {
+            [
+                slot.slot.to_string(),
+                slot.state.as_str().to_owned(),
+                slot.holder.as_deref().map(|id| named("", id)).unwrap_or_default(),
+                slot.expires_ms.map(instant).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    print_table(["SLOT", "STATE", "HOLDER", "EXPIRES"], &rows)
+}
+
+async fn frontier(client: &Client, json: bool) -> Result<(), Failed> {
+    let frontier = client.frontier().await?;
+    if json {
+        return print_json(&frontier);
+    }
+    let rows: Vec<_> = frontier
+        .frontier
+        .iter()
+        .flat_map(|(author, tips)| {
+            tips.iter().map(move |tip| [author.clone(), tip.seq.to_string(), tip.id.clone()])
+        })
+        .collect();
+    print_table(["AUTHOR", "SEQ", "ID"], &rows)
+}
+
+fn print_feeds(feeds: &Feeds, json: bool) -> Result<(), Failed> {
+    if json {
+        return print_json(feeds);
+    }
+    let rows: Vec<_> = feeds
+        .feeds
+        .iter()
+        .map(|feed| {
+            let tips: Vec<_> = feed.tips.iter().map(|tip| tip.seq.to_string()).collect();
+            let remarks = [(feed.own, "own"), (feed.crowded, "crowded")];
+            let remarks: Vec<_> = remarks.iter().filter(|(is, _)| *is).map(|(_, s)| *s).collect();
+            [
+                named(&feed.name, &feed.author),
+                feed.events.to_string(),
+                feed.branches.to_string(),
+                tips.join(", "),
+                remarks.join(", "),
+            ]
+        })
+        .collect();
+    print_table(["AUTHOR", "EVENTS", "BRANCHES", "NEWEST", ""], &rows)
+}
+
+async fn conflicts(client: &Client, json: bool) -> Result<(), Failed> {
+    let conflicts = client.conflicts().await?;
+    if json {
+        return print_json(&conflicts);
+    }
+    if conflicts.conflicts.is_empty() {
+        note("no conflicts");
+    }
+    for conflict in &conflicts.conflicts {
+        let field = if conflict.field.is_empty() { "(form)" } else { &conflict.field };
+        print(format!("{}.{}", plain(&conflict.record), plain(field)))?;
+        let shown = std::iter::once(("kept", &conflict.shown));
+        for (word, candidate) in shown.chain(conflict.others.iter().map(|other| ("over", other))) {
+            let who = named(&candidate.author_name, &candidate.author);
+            let when = instant(candidate.time_ms);
+            print(format!("  {word}  {}  by {who}, {when}", text_of(&candidate.value)))?;
+        }
+    }
+    Ok(())
+}
+
+async fn view(client: &Client, digest: bool, json: bool) -> Result<(), Failed> {
+    let view = client.view().await?;
+    if json {
+        return print_json(&view);
+    }
+    if digest {
+        return print(view.digest);
+    }
+    print(format!("digest     {} (fold {})", view.digest, view.fold))?;
+    print(format!("records    {}", view.records))?;
+    print(format!("conflicts  {}", view.conflicts))?;
+    print(format!("held back  {}", view.held_back))?;
+    print(format!("missing    {}", view.missing))?;
+    print(format!("crowded    {}", view.crowded))
+}
+
+async fn events(client: &Client, list: &EventList, json: bool) -> Result<(), Failed> {
+    if list.follow {
+        let mut stream = client.follow(list.since).await?;
+        while let Some(event) = stream.next().await? {
+            if json {
+                print(serde_json::to_string(&event).map_err(anyhow::Error::new)?)?;
+            } else {
+                print(event_line(&event))?;
+            }
+        }
+        note("the node has stopped");
+        return Ok(());
+    }
+    let mut all = Events { schema: SCHEMA, events: Vec::new(), next: list.since, more: true };
+    while all.more {
+        let page = client.events(all.next, None).await?;
+        (all.next, all.more) = (page.next, page.more);
+        if json {
+            all.events.extend(page.events);
+        } else {
+            page.events.iter().try_for_each(|event| print(event_line(event)))?;
+        }
+    }
+    if json { print_json(&all) } else { Ok(()) }
+}
+
+fn event_line(event: &Event) -> String {
+    let author = named("", &event.author);
+    format!(
+        "{:>6}  {}  {author} {:>6}  {:<14} {}",
+        event.arrival,
+        instant(event.time_ms),
+        event.seq,
+        event.kind,
+        plain(&event.payload.to_string()),
+    )
+}
+
+async fn records(client: &Client, list: &RecordList, json: bool) -> Result<(), Failed> {
+    let mut all: Vec<RecordLine> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = client.records(list.form.as_deref(), after.as_deref(), list.archived).await?;
+        all.extend(page.records);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    if json {
+        return print_json(&Records { schema: SCHEMA, records: all, next: None });
+    }
+    let rows: Vec<_> = all
+        .iter()
+        .map(|line| {
+            let archived = if line.archived { "archived" } else { "" };
+            let form = line.form.as_deref().unwrap_or_default();
+            [plain(&line.record), plain(form), archived.to_owned()]
+        })
+        .collect();
+    print_table(["RECORD", "FORM", ""], &rows)
+}
+
+/// Prints one record.
+pub(super) fn print_record(record: &Record, json: bool) -> Result<(), Failed> {
+    if json {
+        return print_json(record);
+    }
+    print(format!("record   {}", plain(&record.record)))?;
+    print(format!("form     {}", plain(record.form.as_deref().unwrap_or("(none)"))))?;
+    if let Some(author) = &record.created_by {
+        print(format!("created  by {}", named("", author)))?;
+    }
+    if record.archived {
+        print("archived")?;
+    }
+    for (name, value) in &record.fields {
+        print(format!("  {} = {}", plain(name), text_of(value)))?;
+    }
+    for remark in &record.notes {
+        let who = named("", &remark.author);
+        print(format!("note     {} ({who}, {})", plain(&remark.text), instant(remark.time_ms)))?;
+    }
+    for file in &record.attachments {
+        print(format!(
+            "file     {} ({} bytes, {})",
+            plain(&file.name),
+            file.size,
+            plain(&file.mime)
+        ))?;
+    }
+    for conflict in &record.conflicts {
+        let field = if conflict.field.is_empty() { "(form)" } else { &conflict.field };
+        let others: Vec<_> = conflict.others.iter().map(|other| text_of(&other.value)).collect();
+        print(format!("conflict {}: also {}", plain(field), others.join(", ")))?;
+    }
+    Ok(())
+}
+
+/// A value as a person reads it: text without quotes.
+fn text_of(value: &Json) -> String {
+    match value {
+        Json::String(text) => plain(text),
+        other => plain(&other.to_string()),
+    }
+}
+
+fn instant(ms: u64) -> String {
+    i64::try_from(ms).map_or_else(|_| ms.to_string(), format_ms)
+}
+
+/// Writes an export to stdout: the running node's, or of the store itself where none runs.
+pub(super) async fn export(
+    place: &Place,
+    format: FileFormat,
+    form: Option<String>,
+    id_column: String,
+    archived: bool,
+) -> Result<(), Failed> {
+    let client = match connect::node(place).await {
+        Ok(client) => client,
+        Err(Failed::With(Failure { code: Code::NoNode, .. })) => {
+            let format = match format {
+                FileFormat::Csv => export::Format::Csv,
+                FileFormat::Jsonl => export::Format::Jsonl,
+            };
+            return export_store(place, &Options { format, form, id_column, archived });
+        }
+        Err(error) => return Err(error),
+    };
+    let format = match format {
+        FileFormat::Csv => "csv",
+        FileFormat::Jsonl => "jsonl",
+    };
+    let options = [
+        ("format", Some(format)),
+        ("form", form.as_deref()),
+        ("id_column", Some(id_column.as_str())),
+        ("archived", archived.then_some("true")),
+    ];
+    let mut chunks = client.export(&options).await?;
+    loop {
+        match chunks.next().await {
+            Ok(Some(chunk)) => print_bytes(&chunk)?,
+            Ok(None) => return Ok(()),
+            Err(error @ ClientError::Broken(_)) => {
+                let cut = format!("the export is cut: {:#}", anyhow::Error::new(error));
+                return Err(Failed::new(Code::Failed, cut));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn export_store(place: &Place, options: &Options) -> Result<(), Failed> {
+    let spot = connect::spot(place)?;
+    let network = match connect::named_network(spot.network.as_ref())? {
+        Some(network) => network,
+        None => only_known(&spot.data_dir)?,
+    };
+    let fingerprint = network.keys().fingerprint;
+    let directory = Directory::of(&spot.data_dir, &fingerprint);
+    if !directory.store().exists() {
+        return Err(Failed::new(
+            Code::NotFound,
+            format!("there is no store in {}", directory.path().display()),
+        ));
+    }
+    let store = Store::open(directory.path(), &fingerprint).map_err(anyhow::Error::new)?;
+    let snapshot = Reads::new(store.readers()).snapshot().map_err(anyhow::Error::new)?;
+    let out = std::io::BufWriter::new(std::io::stdout().lock());
+    export::export(&snapshot, options, out).map_err(|error| match error {
+        ExportError::Write(error) => Failed::from(error),
+        ExportError::IdColumnTaken(_) | ExportError::FormColumnTaken => {
+            Failed::usage(error.to_string())
+        }
+        error => anyhow::Error::new(error).into(),
+    })
+}
+
+/// The only network that is known under the data directory.
+pub(super) fn only_known(data_dir: &std::path::Path) -> Result<Network, Failed> {
+    let mut known = directory::known_networks(data_dir);
+    match known.len() {
+        1 => Ok(known.remove(0).network),
+        0 => Err(Failed::new(
+            Code::NotFound,
+            format!(
+                "no network is known in {}; join one with `mosaik-node --network NAME`, or make a \
+                 secret one with `mosaik-node network new`",
+                data_dir.display()
+            ),
+        )),
+        number => {
+            let list: Vec<_> = known
+                .iter()
+                .map(|known| {
+                    let label =
+                        known.label.as_deref().map(|l| format!("  {l}")).unwrap_or_default();
+                    format!("  {}{label}", connect::network_flag(known))
+                })
+                .collect();
+            Err(Failed::usage(format!(
+                "{number} networks are known in {}; say which one is meant:\n{}",
+                data_dir.display(),
+                list.join("\n")
+            )))
+        }
+    }
+}
