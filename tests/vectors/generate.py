@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from generator import events, keys, records, tickets, tries, values, views
+from generator import events, keys, records, slots, tickets, tries, values, views
 
 FILES = {
     "keys": keys.vectors,
@@ -21,6 +21,7 @@ FILES = {
     "item": tries.item_vectors,
     "trie": tries.trie_vectors,
     "ticket": tickets.vectors,
+    "slot": slots.vectors,
     "value": values.vectors,
     "record": records.vectors,
     "view": views.vectors,
