@@ -1,0 +1,26 @@
+//! Real nodes on one machine without internet: processes, clusters, a local DHT and a local relay.
+//!
+//! What `mosaik-lab` shows to a person, tests use as a library:
+//!
+//! - [`binary`]: finds the `mosaik-node` program, and builds it where this one was built.
+//! - [`process`]: a child with its log, stopped on drop; [`process::run`] for one that ends by itself.
+//! - [`node`]: one node: its directory, its command line, its verbs and its socket.
+//! - [`cluster`]: a directory, a DHT, a relay and nodes that know one network id.
+//! - [`dht`], [`relay`]: the two, in this process, on 127.0.0.1 only.
+//! - [`lock`]: one cluster at a time on a machine.
+//! - [`wait`]: conditions with a deadline. Nothing here sleeps and hopes.
+//!
+//! Invariant: whatever way this process ends but by SIGKILL, the processes that it started end too.
+
+pub mod binary;
+pub mod cluster;
+pub mod dht;
+pub mod lock;
+pub mod node;
+pub mod process;
+pub mod relay;
+pub mod wait;
+
+pub use cluster::{Agreement, Cluster};
+pub use node::Node;
+pub use process::{Output, Process};
