@@ -80,7 +80,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("mosaik-store", &["mosaik-core"]),
     ("mosaik-dht", &["mosaik-core"]),
     ("mosaik-api", &["mosaik-core"]),
-    ("mosaik-net", &["mosaik-core", "mosaik-proto", "mosaik-store"]),
+    ("mosaik-net", &["mosaik-core", "mosaik-proto"]),
     ("mosaik-sim", &["mosaik-core", "mosaik-proto", "mosaik-store"]),
     (
         "mosaik-node",
@@ -95,8 +95,8 @@ const TOP: [&str; 8] =
     ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "bins", "crates", "deploy", "tests"];
 
 /// Crates that put bytes on a wire or a disk, and so describe them.
-const WITH_FORMAT: [&str; 5] =
-    ["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-proto", "mosaik-store"];
+const WITH_FORMAT: [&str; 6] =
+    ["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-net", "mosaik-proto", "mosaik-store"];
 
 #[test]
 fn every_licence_is_on_the_permissive_list() {

@@ -234,6 +234,8 @@ impl Node {
         for name in FOREIGN_ENV {
             command.env_remove(name);
         }
+        // Nor is a settings file of this machine's.
+        command.env("MOSAIK_CONFIG", "/dev/null");
         command.env("XDG_RUNTIME_DIR", &self.runtime_dir);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.arg("--data-dir").arg(&self.data_dir);
