@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from generator import events, keys, records, slots, tickets, tries, values, views
+from generator import events, hints, keys, messages, records, slots, tickets, tries, values, views
 
 FILES = {
     "keys": keys.vectors,
@@ -25,6 +25,9 @@ FILES = {
     "value": values.vectors,
     "record": records.vectors,
     "view": views.vectors,
+    "message": messages.vectors,
+    "session": messages.session_vectors,
+    "hint": hints.vectors,
 }
 
 
