@@ -3,6 +3,7 @@
 //! Nothing here parses a command line, takes a signal or sets a global subscriber; the program
 //! beside it does.
 
+mod carrier;
 pub mod config;
 pub mod directory;
 pub mod edit;
@@ -10,5 +11,10 @@ pub mod export;
 pub mod handle;
 pub mod http;
 pub mod log;
+pub mod node;
+mod owner;
 pub mod reads;
 pub mod record_id;
+mod snapshot;
+
+pub use node::{Node, StartError};

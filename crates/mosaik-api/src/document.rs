@@ -165,6 +165,8 @@ pub enum PeerState {
     Left,
     /// It isn't spoken to.
     Blocked,
+    /// It is in another network, or speaks another protocol.
+    Refused,
 }
 
 impl PeerState {
@@ -178,6 +180,7 @@ impl PeerState {
             Self::Lost => "lost",
             Self::Left => "left",
             Self::Blocked => "blocked",
+            Self::Refused => "refused",
         }
     }
 }
@@ -208,21 +211,25 @@ pub struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotState {
-    /// Not looked at yet.
+    /// No storage node has answered yet.
     Unknown,
     /// Nothing.
     Empty,
-    /// A holder that left.
-    Tombstone,
+    /// A live lease of this node.
+    Mine,
     /// A live lease of another node.
     Live,
-    /// A live lease of this node.
-    Own,
-    /// A lease that has ended.
+    /// A live lease of another node, which can't be reached.
+    Dead,
+    /// A good lease that has run out, or not begun.
     Expired,
-    /// Nothing that can be read as a lease of this network.
-    Unreadable,
-    /// A value that can't be superseded.
+    /// A holder that said goodbye.
+    Left,
+    /// Not one of this network's records.
+    Foreign,
+    /// A record whose lease was forged or copied.
+    Forged,
+    /// At the highest seq there is: nobody can write there any more.
     Locked,
 }
 
@@ -232,11 +239,13 @@ impl SlotState {
         match self {
             Self::Unknown => "unknown",
             Self::Empty => "empty",
-            Self::Tombstone => "tombstone",
+            Self::Mine => "mine",
             Self::Live => "live",
-            Self::Own => "own",
+            Self::Dead => "dead",
             Self::Expired => "expired",
-            Self::Unreadable => "unreadable",
+            Self::Left => "left",
+            Self::Foreign => "foreign",
+            Self::Forged => "forged",
             Self::Locked => "locked",
         }
     }

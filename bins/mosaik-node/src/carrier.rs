@@ -1,0 +1,63 @@
+//! The wires that a node speaks over, as its owner loop sees them.
+//!
+//! Invariants:
+//! - A carrier never waits in [`Carrier::carry`], and leaves alone what belongs to another's session.
+//! - Session numbers are unique over all carriers: each numbers its own from a range of its own.
+
+use std::{future::Future, pin::Pin};
+
+use mosaik_net::{Net, Path};
+use mosaik_proto::carrier::{Effect, SessionId};
+
+/// One kind of wire: iroh today, others beside it.
+pub(crate) trait Carrier: Send {
+    /// Carries an effect out, if it is this carrier's.
+    fn carry(&mut self, effect: Effect);
+
+    /// How the peer of one of its sessions is reached.
+    fn path(&self, session: SessionId) -> Option<Path>;
+
+    /// Says goodbye and closes everything, within seconds.
+    fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+impl Carrier for Net {
+    fn carry(&mut self, effect: Effect) {
+        Self::carry(self, effect);
+    }
+
+    fn path(&self, session: SessionId) -> Option<Path> {
+        Self::path(self, session)
+    }
+
+    fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(Self::close(*self))
+    }
+}
+
+/// All carriers of a node.
+pub(crate) struct Carriers(Vec<Box<dyn Carrier>>);
+
+impl Carriers {
+    pub(crate) fn new(carriers: Vec<Box<dyn Carrier>>) -> Self {
+        Self(carriers)
+    }
+
+    /// Offers an effect to each carrier.
+    pub(crate) fn carry(&mut self, effect: Effect) {
+        if let Some((last, others)) = self.0.split_last_mut() {
+            others.iter_mut().for_each(|carrier| carrier.carry(effect.clone()));
+            last.carry(effect);
+        }
+    }
+
+    pub(crate) fn path(&self, session: SessionId) -> Option<Path> {
+        self.0.iter().find_map(|carrier| carrier.path(session))
+    }
+
+    pub(crate) async fn close(self) {
+        for carrier in self.0 {
+            carrier.close().await;
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The node to embed: settings in, a running node out.
+//!
+//! Invariants:
+//! - A node that could not start has changed nothing but its own directory.
+//! - Being alone is a state, not a failure: neither peers, nor relays, nor the DHT are waited for.
+//! - When [`Node::stopped`] returns, the store is closed and the port is free.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
+
+use ed25519_dalek::SigningKey;
+use mosaik_core::{
+    id::{AuthorId, NodeId},
+    key::Network,
+    ticket::Ticket,
+    view::ViewError,
+};
+use mosaik_dht::{ChainClient, ChainConfig};
+use mosaik_net::{BindError, Net, NetConfig, RelaySetting};
+use mosaik_proto::{
+    carrier::{Addresses, Input, Source},
+    replica,
+};
+use mosaik_store::{OpenError, Store, StoreError};
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    carrier::Carriers,
+    config::Config,
+    directory::{Directory, DirectoryError},
+    handle::{Handle, Snapshot, handle},
+    owner::{INPUTS_MAX, Owner, Parts},
+    reads::Reads,
+};
+
+/// A wall clock before this was never set: the program is younger (2026-11-01, Unix ms).
+const CLOCK_FLOOR_MS: u64 = 1_793_491_200_000;
+/// Authors that a node takes; a tip counts like one.
+const AUTHORS_MAX: usize = 1_000_000;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Its port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// What its store holds.
+    #[error("what the store holds can't be read")]
+    Content(#[source] ViewError<StoreError>),
+    /// The system gives no thread.
+    #[error("no thread for the node")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    author: AuthorId,
+    directory: Directory,
+    handle: Handle,
+    reads: Reads,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Node {
+    /// Starts a node of `network`. Returns when it listens; it looks for peers from then on.
+    ///
+    /// Must be called inside a tokio runtime; the node's own loop has a thread of its own there.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn open(config: Config, network: &Network) -> Result<Self, StartError> {
+        let started = Instant::now();
+        let keys = network.keys();
+        let directory = Directory::of(&config.data_dir, &keys.fingerprint);
+        directory.prepare(network)?;
+        let store = Store::open(directory.path(), &keys.fingerprint)?;
+        // Behind the store's lock: two starts must not make two keys.
+        let author_is_new = !directory.has_author();
+        let own = directory.keys()?;
+        let (sender, inputs) = mpsc::channel(INPUTS_MAX);
+        let net = bind(&config, &directory, &keys, own.node, sender).await?;
+        let chain = config.dht.then(|| {
+            let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
+            chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
+            if config.lab {
+                chain.reach = mosaik_dht::Reach::Lab;
+            }
+            ChainClient::spawn(chain)
+        });
+        let author_key = SigningKey::from_bytes(&own.author);
+        let author = AuthorId(author_key.verifying_key().to_bytes());
+        let id = net.node_id();
+        let ticket = Ticket { node: id, relays: Vec::new(), addresses: Vec::new() };
+        let (handle, desk) = handle(Snapshot::beginning(author, ticket));
+        let reads = Reads::new(store.readers());
+        let parts = Parts {
+            store,
+            config: replica::Config {
+                keys,
+                node_key: SigningKey::from_bytes(&own.node),
+                author_key,
+                author_is_new,
+                name: config.name.clone(),
+                software: concat!("mosaik-node ", env!("CARGO_PKG_VERSION")).to_owned(),
+                sync_interval_ms: config.sync_interval_s * 1000,
+                sync_jitter_ms: config.sync_jitter_s * 1000,
+                authors_max: AUTHORS_MAX,
+                clock_floor_ms: CLOCK_FLOOR_MS,
+                seed: rand::random(),
+            },
+            carriers: Carriers::new(vec![Box::new(net)]),
+            inputs,
+            chain,
+            desk,
+            started,
+        };
+        let owner = Owner::new(parts).map_err(StartError::Content)?;
+        let first = config.peers.into_iter().map(|ticket| {
+            let addresses = Addresses { direct: ticket.addresses, relays: ticket.relays };
+            Input::Found { peer: ticket.node, addresses, source: Source::Ticket }
+        });
+        let (tell, stopped) = oneshot::channel();
+        let (runtime, first) = (runtime::Handle::current(), first.collect());
+        // A thread of its own: a commit waits for the disk, and must not hold up a worker.
+        std::thread::Builder::new()
+            .name("owner".to_owned())
+            .spawn(move || {
+                runtime.block_on(owner.run(first));
+                // Nobody may be listening any more.
+                let _ = tell.send(());
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self { id, author, directory, handle, reads, stopped })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The author that it writes as.
+    pub fn author(&self) -> AuthorId {
+        self.author
+    }
+
+    /// Where it keeps what it holds.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// A way to write, to ask, and to watch: [`Handle::edit`], [`Handle::watch`].
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// A way to read what is committed.
+    pub fn reads(&self) -> Reads {
+        self.reads.clone()
+    }
+
+    /// Returns when the node has ended: after [`Handle::shutdown`], and not otherwise.
+    pub async fn stopped(self) {
+        // An error says that the thread is gone: the same.
+        let _ = self.stopped.await;
+    }
+}
+
+/// Opens the endpoint: on the addresses that were asked for, else on the port of the last start if
+/// it is free, else on any.
+async fn bind(
+    config: &Config,
+    directory: &Directory,
+    keys: &mosaik_core::key::NetworkKeys,
+    secret: [u8; 32],
+    inbox: mpsc::Sender<Input>,
+) -> Result<Net, StartError> {
+    let net = |listen: Vec<SocketAddr>| NetConfig {
+        keys: keys.clone(),
+        secret,
+        listen,
+        relays: match (config.relay, config.relays.is_empty()) {
+            (false, _) => RelaySetting::None,
+            (true, true) => RelaySetting::Default,
+            (true, false) => RelaySetting::Custom(config.relays.clone()),
+        },
+        reach: if config.lab { mosaik_net::Reach::Lab } else { mosaik_net::Reach::Public },
+        rate_down: (config.rate_down > 0).then_some(config.rate_down),
+        gossip: true,
+    };
+    let kept = directory.port();
+    let asked: Vec<SocketAddr> = match (config.listen.as_slice(), kept) {
+        ([], Some(port)) => {
+            vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
+        }
+        (listen, kept) => listen.iter().map(|address| with_port(*address, kept)).collect(),
+    };
+    let bound = match Net::bind(net(asked), inbox.clone()).await {
+        // The port was any free one, and somebody else has it now: take another.
+        Err(BindError::PortInUse(taken)) if !config.listen.contains(&taken) => {
+            Net::bind(net(config.listen.clone()), inbox).await?
+        }
+        bound => bound?,
+    };
+    if let Some(port) = bound.bound_port()
+        && kept != Some(port)
+    {
+        directory.keep_port(port)?;
+    }
+    Ok(bound)
+}
+
+/// Port 0 stands for any free one: the same one at every start.
+fn with_port(address: SocketAddr, kept: Option<u16>) -> SocketAddr {
+    match kept {
+        Some(port) if address.port() == 0 => SocketAddr::new(address.ip(), port),
+        _ => address,
+    }
+}

@@ -1,0 +1,570 @@
+//! The owner of a node's state: one loop that takes, commits, sends.
+//!
+//! Invariants:
+//! - Nobody hears of an event before it is on disk here: effects go out after the commit, and a
+//!   batch that can't be committed has none.
+//! - The loop never waits for a peer or an asker.
+//! - A failed commit throws the replica away, not the process: sessions are closed, the store is
+//!   reopened, a new replica is built from it. Until that succeeds reads go on, nothing is
+//!   acknowledged, and the snapshot says why. A crash and a failed commit share this one way back.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use mosaik_core::{
+    id::NodeId,
+    record::RecordEvent,
+    view::{self, ViewError},
+};
+use mosaik_dht::{Candidate, ChainEvent, ChainHandle, Hint as SlotHint, Summary};
+use mosaik_proto::{
+    carrier::{Addresses, Effect, Input, Now, SessionId, Source},
+    message::{Bye, ByeCode},
+    replica::{self, Replica},
+};
+use mosaik_store::{Batch, Store, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    carrier::Carriers,
+    edit::{self, EditError, Rows},
+    handle::{Appended, Desk, Request, WriteError},
+    snapshot,
+};
+
+/// Inputs of carriers that may wait for the owner; who brings more waits.
+///
+/// A guess: a run is at most 288 KiB, so the queue holds at most 72 MiB of verified runs.
+pub(crate) const INPUTS_MAX: usize = 256;
+/// Inputs taken into one batch, and so into one commit.
+const BATCH_MAX: usize = 256;
+/// How often a new snapshot is shown at most: people and waiting scripts notice no less.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+/// How long a failed store is left alone before it is opened again.
+const REOPEN_EVERY: Duration = Duration::from_secs(2);
+/// How long a slot's tombstone and the peers' goodbyes may take.
+const LEAVE_MAX: Duration = Duration::from_secs(4);
+
+type Fault = ViewError<StoreError>;
+
+/// What the loop is built from.
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) config: replica::Config,
+    pub(crate) carriers: Carriers,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
+    pub(crate) desk: Desk,
+    pub(crate) started: Instant,
+}
+
+/// An append that is not durable yet.
+struct Pending {
+    reply: oneshot::Sender<Result<Appended, WriteError>>,
+    rows: Rows,
+}
+
+/// What woke the loop.
+enum Woken {
+    Input(Option<Input>),
+    Request(Option<Request>),
+    Chain(Option<ChainEvent>),
+    Time,
+}
+
+pub(crate) struct Owner {
+    store: Store,
+    config: replica::Config,
+    /// None while the store is out of order.
+    replica: Option<Replica>,
+    carriers: Carriers,
+    inputs: mpsc::Receiver<Input>,
+    chain: Option<ChainHandle>,
+    chain_events: Option<mpsc::Receiver<ChainEvent>>,
+    desk: Desk,
+    started: Instant,
+    next_token: u64,
+    pending: BTreeMap<u64, Pending>,
+    /// Who waits for a comparison that began after this moment.
+    synced: Vec<(u64, oneshot::Sender<()>)>,
+    /// Open sessions, until this node or the peer closes them.
+    open: HashMap<SessionId, NodeId>,
+    slots: Option<Summary>,
+    own_addresses: Addresses,
+    degraded: Option<String>,
+    last_arrival: u64,
+    shown: Option<Instant>,
+    reopen_at: Option<Instant>,
+}
+
+impl Owner {
+    /// Builds the replica on the store; both are fresh, so an error ends the start.
+    pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
+        let Parts { store, config, carriers, inputs, chain, desk, started } = parts;
+        let (chain, chain_events) = chain.unzip();
+        let mut owner = Self {
+            store,
+            config,
+            replica: None,
+            carriers,
+            inputs,
+            chain,
+            chain_events,
+            desk,
+            started,
+            next_token: 0,
+            pending: BTreeMap::new(),
+            synced: Vec::new(),
+            open: HashMap::new(),
+            slots: None,
+            own_addresses: Addresses::default(),
+            degraded: None,
+            last_arrival: 0,
+            shown: None,
+            reopen_at: None,
+        };
+        owner.open_replica()?;
+        Ok(owner)
+    }
+
+    fn open_replica(&mut self) -> Result<(), Fault> {
+        let (now, config) = (self.now(), self.config.clone());
+        let replica = self.store.write(|batch| Replica::open(config, now, batch))?;
+        // From now on some peer may hold this feed.
+        self.config.author_is_new = false;
+        self.last_arrival = self.store.reader()?.last_arrival()?;
+        self.replica = Some(replica);
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono_ms: self.started.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
+    }
+
+    /// Runs until somebody asks to stop or nobody can ask any more.
+    pub(crate) async fn run(mut self, first: Vec<Input>) {
+        let name = self.config.name.clone();
+        self.batch(first, vec![Work::Profile(name)]);
+        loop {
+            self.show();
+            let woken = self.sleep().await;
+            let (mut inputs, mut works) = (Vec::new(), Vec::new());
+            match woken {
+                Woken::Input(Some(input)) => inputs.push(input),
+                Woken::Request(Some(request)) => {
+                    if self.take_request(request, &mut inputs, &mut works) {
+                        break;
+                    }
+                }
+                Woken::Chain(Some(event)) => self.take_chain(event, &mut inputs),
+                Woken::Chain(None) => self.chain_events = None,
+                Woken::Request(None) | Woken::Input(None) => break,
+                Woken::Time => {}
+            }
+            let mut stop = false;
+            while inputs.len() + works.len() < BATCH_MAX {
+                if let Ok(input) = self.inputs.try_recv() {
+                    inputs.push(input);
+                } else if let Ok(request) = self.desk.inbox.try_recv() {
+                    stop |= self.take_request(request, &mut inputs, &mut works);
+                } else {
+                    break;
+                }
+            }
+            self.batch(inputs, works);
+            if stop {
+                break;
+            }
+        }
+        self.leave().await;
+    }
+
+    /// Waits for whatever comes first.
+    async fn sleep(&mut self) -> Woken {
+        let now = Instant::now();
+        let timeout_ms = self.replica.as_ref().map_or(u64::MAX, Replica::next_timeout_ms);
+        let due = self.started.checked_add(Duration::from_millis(timeout_ms));
+        let show = self.shown.map(|shown| shown + SHOW_EVERY).filter(|at| *at > now);
+        let wake = [due, show, self.reopen_at].into_iter().flatten().min();
+        let wake = wake.unwrap_or(now + Duration::from_secs(60)).max(now);
+        tokio::select! {
+            biased;
+            request = self.desk.inbox.recv() => Woken::Request(request),
+            input = self.inputs.recv() => Woken::Input(input),
+            Some(event) = next_event(&mut self.chain_events) => Woken::Chain(event),
+            () = tokio::time::sleep_until(wake.into()) => Woken::Time,
+        }
+    }
+
+    // Take
+
+    /// Turns a request into inputs and works; true ends the node.
+    fn take_request(
+        &mut self,
+        request: Request,
+        inputs: &mut Vec<Input>,
+        works: &mut Vec<Work>,
+    ) -> bool {
+        match request {
+            Request::Edit { edit, reply } => works.push(Work::Edit(edit, reply)),
+            Request::Block { peer, on, reply } => {
+                inputs.push(Input::Block { peer, blocked: on });
+                works.push(Work::Reply(reply));
+            }
+            Request::Dial { ticket, reply } => {
+                let addresses = Addresses { direct: ticket.addresses, relays: ticket.relays };
+                inputs.push(Input::Found { peer: ticket.node, addresses, source: Source::Ticket });
+                works.push(Work::Reply(reply));
+            }
+            Request::Compare { reply } => {
+                self.synced.push((self.now().mono_ms, reply));
+                inputs.push(Input::Compare);
+            }
+            Request::Shutdown => return true,
+        }
+        false
+    }
+
+    fn take_chain(&mut self, event: ChainEvent, inputs: &mut Vec<Input>) {
+        match event {
+            ChainEvent::Found(found) => inputs.extend(found_inputs(found)),
+            ChainEvent::State(summary) => self.slots = Some(summary),
+        }
+    }
+
+    // Commit
+
+    /// Takes a batch, commits it whole, and only then sends what it lets go.
+    fn batch(&mut self, inputs: Vec<Input>, works: Vec<Work>) {
+        let now = self.now();
+        if self.reopen_at.is_some_and(|at| at <= Instant::now()) {
+            self.reopen();
+        }
+        for input in &inputs {
+            self.note_input(input);
+        }
+        let Some(mut replica) = self.replica.take() else {
+            return self.refuse(inputs, works);
+        };
+        let mut effects = Vec::new();
+        let mut done = Vec::new();
+        let mut token = self.next_token;
+        let mut last_arrival = self.last_arrival;
+        let written = self.store.write(|batch: &mut Batch<'_>| -> Result<(), Fault> {
+            replica.handle_timeout(now, batch, &mut effects)?;
+            for input in inputs {
+                replica.handle(now, input, batch, &mut effects)?;
+            }
+            for work in works {
+                let outcome = carry_out(work, &mut token, now, &mut replica, batch, &mut effects)?;
+                done.extend(outcome);
+            }
+            replica.end_batch(now, batch, &mut effects)?;
+            last_arrival = batch.last_arrival();
+            Ok(())
+        });
+        self.next_token = token;
+        match written {
+            Ok(()) => {
+                self.replica = Some(replica);
+                self.last_arrival = last_arrival;
+                for outcome in done {
+                    self.finish(outcome);
+                }
+                for effect in effects {
+                    self.send(effect);
+                }
+                self.tell_synced();
+            }
+            Err(error) => self.recover(&replica, done, &error),
+        }
+    }
+
+    /// Answers what needed no append, and remembers what waits for one.
+    fn finish(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Waits(token, pending) => {
+                self.pending.insert(token, pending);
+            }
+            // Whoever asked may be gone: then nobody hears.
+            Outcome::Edited(reply, result) => drop(reply.send(result)),
+            Outcome::Done(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+
+    // Send
+
+    fn send(&mut self, effect: Effect) {
+        match &effect {
+            Effect::Appended { token, author, events } => {
+                if let Some(Pending { reply, rows }) = self.pending.remove(token) {
+                    let appended = Appended { author: *author, events: events.clone(), rows };
+                    drop(reply.send(Ok(appended)));
+                }
+                return;
+            }
+            Effect::Opened { session, peer, .. } => {
+                self.open.insert(*session, *peer);
+                if let Some(chain) = &self.chain {
+                    chain.session_up(*peer);
+                }
+            }
+            Effect::Close { session, bye } => {
+                if self.open.remove(session).is_none() && !bye.text.is_empty() {
+                    debug!(reason = bye.text, "a connection was refused");
+                }
+            }
+            _ => {}
+        }
+        self.carriers.carry(effect);
+    }
+
+    /// Tells the chain what concerns it.
+    fn note_input(&mut self, input: &Input) {
+        match input {
+            Input::DialFailed { peer, reason } => {
+                debug!(peer = peer.short(), reason, "a dial led nowhere");
+                if let Some(chain) = &self.chain {
+                    chain.dial_failed(*peer);
+                }
+            }
+            Input::Disconnected { session, .. } => {
+                if let (Some(peer), Some(chain)) = (self.open.remove(session), &self.chain) {
+                    chain.session_broke(peer);
+                }
+            }
+            Input::OwnAddresses(addresses) => {
+                self.own_addresses = addresses.clone();
+                if let Some(chain) = &self.chain {
+                    chain.set_addresses(addresses.relays.clone(), addresses.direct.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_synced(&mut self) {
+        let Some(since_ms) = self.replica.as_ref().and_then(Replica::synced_since_ms) else {
+            return;
+        };
+        self.synced.retain(|(_, reply)| !reply.is_closed());
+        let is_early = |(asked_ms, _): &(u64, _)| *asked_ms > since_ms;
+        let (waiting, done) = std::mem::take(&mut self.synced).into_iter().partition(is_early);
+        self.synced = waiting;
+        for (_, reply) in done {
+            // Whoever waited may be gone.
+            let _ = reply.send(());
+        }
+    }
+
+    // Trouble
+
+    /// A batch could not be committed: nothing of it is sent or acknowledged.
+    fn recover(&mut self, replica: &Replica, done: Vec<Outcome>, error: &Fault) {
+        let why = format!("{:#}", anyhow::Error::msg(cause(error)));
+        warn!(why, "a commit failed; reading goes on, writing waits for the store");
+        for outcome in done {
+            match outcome {
+                Outcome::Waits(_, Pending { reply, .. }) | Outcome::Edited(reply, _) => {
+                    drop(reply.send(Err(WriteError::Degraded(why.clone()))));
+                }
+                Outcome::Done(reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
+            }
+        }
+        for (_, Pending { reply, .. }) in std::mem::take(&mut self.pending) {
+            drop(reply.send(Err(WriteError::Degraded(why.clone()))));
+        }
+        for session in replica.sessions() {
+            let bye = Bye::new(ByeCode::Unable, "the store is out of order, try later");
+            self.send(Effect::Close { session: session.session, bye });
+        }
+        self.degraded = Some(why);
+        self.shown = None;
+        self.reopen_at = Some(Instant::now());
+    }
+
+    fn reopen(&mut self) {
+        self.reopen_at = None;
+        let reopened = self.store.reopen().map_err(|error| cause(&error));
+        match reopened.and_then(|()| self.open_replica().map_err(|error| cause(&error))) {
+            Ok(()) => {
+                info!("the store is in order again");
+                self.degraded = None;
+                let addresses = self.own_addresses.clone();
+                self.batch(vec![Input::OwnAddresses(addresses)], Vec::new());
+            }
+            Err(why) => {
+                debug!(why, "the store can't be opened again yet");
+                self.degraded = Some(why);
+                self.reopen_at = Some(Instant::now() + REOPEN_EVERY);
+            }
+        }
+        self.shown = None;
+    }
+
+    /// While the store is out of order: no sessions, no writes.
+    fn refuse(&mut self, inputs: Vec<Input>, works: Vec<Work>) {
+        for input in inputs {
+            if let Input::Connected { session, .. } = input {
+                let bye = Bye::new(ByeCode::Unable, "the store is out of order, try later");
+                self.carriers.carry(Effect::Close { session, bye });
+            }
+        }
+        let why = self.degraded.clone().unwrap_or_default();
+        for work in works {
+            match work {
+                Work::Edit(_, reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
+                Work::Reply(reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
+                Work::Profile(_) => {}
+            }
+        }
+    }
+
+    // Show
+
+    /// Shows a new snapshot, if the last one is old enough and says something else.
+    fn show(&mut self) {
+        if self.shown.is_some_and(|shown| shown.elapsed() < SHOW_EVERY) {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let slots = self.chain.as_ref().map(ChainHandle::slots).unwrap_or_default();
+        let new = snapshot::of(snapshot::Sources {
+            now: self.now(),
+            replica: self.replica.as_ref(),
+            carriers: &self.carriers,
+            last: &self.desk.snapshots.borrow(),
+            addresses: &self.own_addresses,
+            summary: self.slots,
+            slots: &slots,
+            degraded: self.degraded.as_deref(),
+            last_arrival: self.last_arrival,
+        });
+        if let (Some(chain), Some(replica)) = (&self.chain, &self.replica) {
+            chain.set_peers(replica.open_peers());
+            chain.set_clock_offset(replica.clock_offset_ms().unwrap_or(0));
+            chain.set_neighbours(snapshot::neighbours(replica));
+        }
+        self.desk.snapshots.send_if_modified(|shown| {
+            let changed = *shown != new;
+            *shown = new;
+            changed
+        });
+    }
+
+    /// Says goodbye to all, leaves the slot, closes the carriers.
+    async fn leave(mut self) {
+        self.desk.inbox.close();
+        self.batch(vec![Input::Leave], Vec::new());
+        let Self { carriers, chain, .. } = self;
+        let slot = async {
+            if let Some(chain) = chain {
+                let _ = timeout(LEAVE_MAX, chain.leave()).await;
+            }
+        };
+        tokio::join!(slot, carriers.close());
+    }
+}
+
+/// What is asked for beside the replica's inputs.
+enum Work {
+    Edit(edit::Edit, oneshot::Sender<Result<Appended, WriteError>>),
+    /// Answered when the batch is durable.
+    Reply(oneshot::Sender<Result<(), WriteError>>),
+    /// Say this name, if the view has another.
+    Profile(String),
+}
+
+/// What became of it, to be told after the commit.
+enum Outcome {
+    Waits(u64, Pending),
+    Edited(oneshot::Sender<Result<Appended, WriteError>>, Result<Appended, WriteError>),
+    Done(oneshot::Sender<Result<(), WriteError>>),
+}
+
+/// Decides a write against the view and appends it, in the batch's transaction.
+fn carry_out(
+    work: Work,
+    next_token: &mut u64,
+    now: Now,
+    replica: &mut Replica,
+    batch: &mut Batch<'_>,
+    effects: &mut Vec<Effect>,
+) -> Result<Option<Outcome>, Fault> {
+    *next_token += 1;
+    let token = *next_token;
+    match work {
+        Work::Reply(reply) => Ok(Some(Outcome::Done(reply))),
+        Work::Profile(name) => {
+            let known = view::profile(batch, &replica.author())?;
+            if known.is_none_or(|profile| profile.name != name)
+                && let Ok(draft) = (RecordEvent::Profile { name }).encode()
+            {
+                let input = Input::Append { token, drafts: vec![draft] };
+                replica.handle(now, input, batch, effects)?;
+            }
+            Ok(None)
+        }
+        Work::Edit(edit, reply) => match edit::decide(batch, &edit) {
+            Ok(decision) if decision.drafts.is_empty() => {
+                let (author, rows) = (replica.author(), decision.rows);
+                let appended = Appended { author, events: Vec::new(), rows };
+                Ok(Some(Outcome::Edited(reply, Ok(appended))))
+            }
+            Ok(decision) => {
+                let input = Input::Append { token, drafts: decision.drafts };
+                replica.handle(now, input, batch, effects)?;
+                Ok(Some(Outcome::Waits(token, Pending { reply, rows: decision.rows })))
+            }
+            Err(EditError::Refused(refusal)) => {
+                Ok(Some(Outcome::Edited(reply, Err(refusal.into()))))
+            }
+            Err(EditError::View(error)) => Err(error),
+        },
+    }
+}
+
+/// The next event of the chain; never, where there is none.
+async fn next_event(events: &mut Option<mpsc::Receiver<ChainEvent>>) -> Option<Option<ChainEvent>> {
+    match events {
+        Some(events) => Some(events.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A slot's holder and those that it names, as peers to dial.
+fn found_inputs(found: Candidate) -> Vec<Input> {
+    let mut inputs: Vec<Input> = found
+        .neighbours
+        .into_iter()
+        .map(|neighbour| {
+            let mut addresses = Addresses::default();
+            match &neighbour.hint {
+                SlotHint::Address(address) => addresses.direct.push(*address),
+                SlotHint::Relay(_) => addresses.relays.extend(neighbour.hint.relay_url()),
+            }
+            Input::Found { peer: neighbour.node, addresses, source: Source::SlotNeighbour }
+        })
+        .collect();
+    let addresses = Addresses { direct: found.addresses, relays: found.relays };
+    inputs.push(Input::Found { peer: found.node, addresses, source: Source::Slot });
+    inputs
+}
+
+/// An error and what lies below it, in one line.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

@@ -1,0 +1,194 @@
+//! What a node shows of itself, put together from all that it is made of.
+
+use mosaik_api::document::{Peer, PeerState as ShownState, Slot, SlotState as ShownSlot, State};
+use mosaik_core::{id::NodeId, ticket::Ticket};
+use mosaik_dht::{Hint, Neighbour, SlotState, SlotStatus, Summary};
+use mosaik_proto::{
+    carrier::{Addresses, Now},
+    message::Reason,
+    peers::PeerState,
+    replica::{Progress, Replica},
+};
+
+use crate::{carrier::Carriers, handle::Snapshot};
+
+/// Live neighbours that are named in the node's slot.
+const NEIGHBOURS_MAX: usize = 4;
+
+/// Where a snapshot comes from.
+pub(crate) struct Sources<'a> {
+    pub(crate) now: Now,
+    /// None while the store is out of order.
+    pub(crate) replica: Option<&'a Replica>,
+    pub(crate) carriers: &'a Carriers,
+    pub(crate) last: &'a Snapshot,
+    pub(crate) addresses: &'a Addresses,
+    pub(crate) summary: Option<Summary>,
+    pub(crate) slots: &'a [SlotStatus],
+    pub(crate) degraded: Option<&'a str>,
+    pub(crate) last_arrival: u64,
+}
+
+/// The snapshot of this moment.
+pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
+    let Sources { replica, last, addresses, .. } = sources;
+    let ticket = Ticket {
+        node: last.ticket.node,
+        relays: addresses.relays.clone(),
+        addresses: addresses.direct.clone(),
+    };
+    let degraded = sources.degraded.map(str::to_owned);
+    let slots = sources.slots.iter().map(slot).collect();
+    let published = published(addresses, sources.summary);
+    let Some(replica) = replica else {
+        return Snapshot {
+            state: State::Isolated,
+            doing: "out of order: the store takes no writes".to_owned(),
+            ticket,
+            published,
+            peers: Vec::new(),
+            slots,
+            degraded,
+            ..last.clone()
+        };
+    };
+    let state = match replica.progress(sources.now) {
+        Progress::Isolated => State::Isolated,
+        Progress::Joining => State::Joining,
+        Progress::Syncing => State::Syncing,
+        Progress::InSync => State::InSync,
+    };
+    let crowded = replica.declines().iter().filter(|(_, reason)| **reason == Reason::Crowded);
+    Snapshot {
+        state,
+        doing: doing(state, replica, sources.summary),
+        author: replica.author(),
+        ticket,
+        published,
+        peers: peers(replica, sources.carriers),
+        slots,
+        unavailable: 0,
+        declined: replica.declines().len() as u64,
+        crowded: crowded.map(|(author, _)| *author).collect(),
+        degraded,
+        notices: notices(replica),
+        last_arrival: sources.last_arrival,
+    }
+}
+
+/// Nodes to name in this node's slot: those that it is connected to.
+pub(crate) fn neighbours(replica: &Replica) -> Vec<Neighbour> {
+    let connected = replica.peers().iter().filter(|(_, peer)| peer.state() == PeerState::Connected);
+    let named = connected.filter_map(|(node, peer)| {
+        let address = *peer.addresses().direct.first()?;
+        Some(Neighbour { node: *node, hint: Hint::Address(address) })
+    });
+    named.take(NEIGHBOURS_MAX).collect()
+}
+
+fn doing(state: State, replica: &Replica, slots: Option<Summary>) -> String {
+    let peers = count(replica.open_peers(), "peer");
+    match state {
+        State::Syncing => format!("syncing with {peers}"),
+        State::InSync => format!("in sync with {peers}"),
+        State::Isolated | State::Joining => match slots {
+            Some(slots) if !slots.answering && slots.unknown == 16 => {
+                "looking for peers: no DHT node answers yet".to_owned()
+            }
+            Some(slots) => {
+                let holding = match slots.held {
+                    Some(slot) => format!("holding slot {slot}"),
+                    None => "holding no slot".to_owned(),
+                };
+                let next = slots.next_look_ms.div_ceil(1000);
+                format!(
+                    "looking for peers: {} empty, {} live, {holding}, next look in {next} s",
+                    count(slots.empty, "slot"),
+                    slots.live,
+                )
+            }
+            None if state == State::Joining => "dialing known peers".to_owned(),
+            None => "waiting for peers: no DHT, and no known peer".to_owned(),
+        },
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn published(addresses: &Addresses, slots: Option<Summary>) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !addresses.direct.is_empty() {
+        let all: Vec<String> = addresses.direct.iter().map(ToString::to_string).collect();
+        lines.push(format!("its addresses {}", all.join(", ")));
+    }
+    if !addresses.relays.is_empty() {
+        lines.push(format!("its relay {}", addresses.relays.join(", ")));
+    }
+    if let Some(slot) = slots.and_then(|slots| slots.held) {
+        lines.push(format!("both in slot {slot} of the network on the Mainline DHT"));
+    }
+    lines
+}
+
+fn notices(replica: &Replica) -> Vec<String> {
+    let mut notices = Vec::new();
+    if replica.twin().is_some() {
+        notices.push("another node uses this node key: delete node.key in one".to_owned());
+    }
+    notices
+}
+
+fn peers(replica: &Replica, carriers: &Carriers) -> Vec<Peer> {
+    let sessions = replica.sessions();
+    let peer = |(node, peer): (&NodeId, &mosaik_proto::peers::Peer)| {
+        let session = sessions.iter().find(|session| session.peer == *node && session.is_open);
+        let path = session.and_then(|session| carriers.path(session.session));
+        Peer {
+            id: node.to_string(),
+            name: peer.name.clone(),
+            state: shown_state(peer.state()),
+            rtt_ms: path.as_ref().map(|path| path.rtt_ms as f64),
+            path: path.map(|path| format!("{} {}", path.via.as_str(), path.remote)),
+            found_by: peer.found_by.as_str().to_owned(),
+            last_seen_ms: (peer.heard_ms > 0).then_some(peer.heard_ms),
+        }
+    };
+    let mut peers: Vec<Peer> = replica.peers().iter().map(peer).collect();
+    peers.sort_by_key(|peer| peer.state != ShownState::Connected);
+    peers
+}
+
+fn shown_state(state: PeerState) -> ShownState {
+    match state {
+        PeerState::Connected => ShownState::Connected,
+        PeerState::Dialing => ShownState::Dialing,
+        PeerState::Reachable => ShownState::Reachable,
+        PeerState::BackingOff => ShownState::BackingOff,
+        PeerState::Lost => ShownState::Lost,
+        PeerState::Left => ShownState::Left,
+        PeerState::Blocked => ShownState::Blocked,
+        PeerState::Refused => ShownState::Refused,
+    }
+}
+
+fn slot(status: &SlotStatus) -> Slot {
+    Slot {
+        slot: status.slot,
+        state: match status.state {
+            SlotState::Unknown => ShownSlot::Unknown,
+            SlotState::Empty => ShownSlot::Empty,
+            SlotState::Mine => ShownSlot::Mine,
+            SlotState::Live => ShownSlot::Live,
+            SlotState::Dead => ShownSlot::Dead,
+            SlotState::Expired => ShownSlot::Expired,
+            SlotState::Left => ShownSlot::Left,
+            SlotState::Foreign => ShownSlot::Foreign,
+            SlotState::Forged => ShownSlot::Forged,
+            SlotState::Locked => ShownSlot::Locked,
+        },
+        holder: status.holder.map(|node| node.to_string()),
+        expires_ms: status.expires_ms,
+    }
+}
