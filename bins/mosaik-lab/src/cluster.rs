@@ -128,6 +128,11 @@ impl Cluster {
         self.directory.path()
     }
 
+    /// Whether that is removed at the end.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self.directory, Directory::Temporary(_))
+    }
+
     /// The DHT, if it has one.
     pub fn dht(&self) -> Option<&LocalDht> {
         self.dht.as_ref()

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mosaik_api::document::{PeerState, Record, SlotState};
+use mosaik_api::document::{PeerState, Record};
 use mosaik_lab::{Agreement, Cluster, Node, cluster::agreement, wait};
 
 use crate::print;
@@ -77,7 +77,7 @@ async fn join(story: &mut Story, cluster: &mut Cluster) -> Result<()> {
     for node in &cluster.nodes {
         let (identity, peers) = (node.identity().await?, node.peers().await?);
         let slots = node.slots().await?.slots;
-        let held = slots.iter().find(|slot| slot.state == SlotState::Own);
+        let held = slots.iter().find(|slot| slot.holder.as_ref() == Some(&identity.node));
         let found: Vec<_> = peers
             .peers
             .iter()

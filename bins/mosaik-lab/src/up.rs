@@ -82,7 +82,8 @@ fn describe(cluster: &Cluster) {
         print::line(format_args!("DHT        {} nodes, {}", dht.nodes(), dht.bootstrap()[0]));
     }
     print::line(format_args!("relay      {}", cluster.relay().map_or("none", |relay| relay.url())));
-    print::line(format_args!("directory  {}", cluster.directory().display()));
+    let fate = if cluster.is_temporary() { " (removed at the end; --dir keeps one)" } else { "" };
+    print::line(format_args!("directory  {}{fate}", cluster.directory().display()));
     for node in &cluster.nodes {
         let socket = node.socket().map_or_else(|e| format!("{e:#}"), |s| s.display().to_string());
         print::line(format_args!(
@@ -95,9 +96,19 @@ fn describe(cluster: &Cluster) {
     print::line("");
     print::line(format_args!("look at one:   mosaik-node --data-dir {directory}/n1 status"));
     print::line("follow one:    mosaik-lab logs 1 --follow");
-    let arguments = cluster.join_arguments().join(" ");
+    let arguments = cluster.join_arguments();
+    let arguments = arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     print::line(format_args!("add another:   mosaik-node --data-dir DIR {arguments}"));
     print::line("Ctrl-C stops all");
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:=@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Says which nodes end by themselves; returns when none is left.
@@ -112,5 +123,17 @@ async fn watch(nodes: &mut [Node]) {
                 print::line(format_args!("{} ended by itself; its log is {log}", node.name()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_name_with_spaces_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("http://127.0.0.1:3/"), "http://127.0.0.1:3/");
+        assert_eq!(quoted("Anna's net"), r"'Anna'\''s net'");
+        assert_eq!(quoted(""), "''");
     }
 }
