@@ -9,6 +9,7 @@ mod feeds;
 pub mod hint;
 pub mod message;
 pub mod peers;
+pub mod proof;
 mod reconcile;
 pub mod replica;
 mod serve;

@@ -17,7 +17,10 @@ use mosaik_core::{
     trie::{Hash, LEAF_MAX, Prefix, item_bytes},
 };
 
-use crate::message::{FrontierItem, Items, Message, PAGE_ITEMS_MAX, Short};
+use crate::{
+    message::{FrontierItem, Items, Message, PAGE_ITEMS_MAX, Short},
+    proof::short_hash,
+};
 
 /// The dialer tells all of its feeds at once if it has no more than this.
 const ALL_AT_ONCE_MAX: usize = 64;
@@ -374,8 +377,6 @@ impl Comparison {
     }
 
     fn short(&self, bytes: &[u8]) -> Short {
-        let mut short = [0; 8];
-        short.copy_from_slice(&blake3::keyed_hash(&self.key, bytes).as_bytes()[..8]);
-        short
+        short_hash(&self.key, bytes)
     }
 }

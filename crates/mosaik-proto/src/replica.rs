@@ -192,7 +192,7 @@ impl Replica {
         let me = Me {
             node: NodeId(config.node_key.verifying_key().to_bytes()),
             membership: config.keys.membership,
-            fingerprint: config.keys.fingerprint.0,
+            fingerprint: config.keys.fingerprint,
             software: config.software.clone(),
             name: config.name.clone(),
             boot,

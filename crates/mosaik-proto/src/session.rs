@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mosaik_core::{
     feed::{Ledger, Missing, Tip, Way},
-    id::{AuthorId, EventId, NodeId},
-    key::derive,
+    id::{AuthorId, EventId, Fingerprint, NodeId},
     run::VerifiedRun,
 };
 
@@ -27,6 +26,7 @@ use crate::{
         APP, Ask, Bye, ByeCode, FRAME_MAX, Greet, Hello, Items, LackReason, Message, Payloads,
         Reason, VERSIONS, Want, ZSTD,
     },
+    proof::{declines_digest, membership_proof},
     reconcile::{Comparison, Held, Stray},
     serve::{Serve, Served, long_locator, short_locator},
 };
@@ -65,7 +65,7 @@ pub(crate) struct Shared<'a, L: Ledger> {
 pub(crate) struct Me {
     pub(crate) node: NodeId,
     pub(crate) membership: [u8; 32],
-    pub(crate) fingerprint: [u8; 32],
+    pub(crate) fingerprint: Fingerprint,
     pub(crate) software: String,
     pub(crate) name: String,
     pub(crate) boot: u64,
@@ -319,9 +319,7 @@ impl Session {
             Direction::Ours => (me.node, self.peer),
             Direction::Theirs => (self.peer, me.node),
         };
-        let mut hasher = blake3::Hasher::new_keyed(&me.membership);
-        hasher.update(&self.binding).update(sender.as_bytes()).update(receiver.as_bytes());
-        *hasher.finalize().as_bytes()
+        membership_proof(&me.membership, &self.binding, sender.as_bytes(), receiver.as_bytes())
     }
 
     fn on_greet<L: Ledger>(&mut self, greet: &Greet, shared: &mut Shared<'_, L>) {
@@ -1006,18 +1004,4 @@ pub(crate) fn settle_claims<L: Ledger>(
         }
     }
     Ok(())
-}
-
-/// What a node declines, in 16 bytes: zeros for nothing.
-pub(crate) fn declines_digest<'a>(
-    fingerprint: &[u8; 32],
-    authors: impl Iterator<Item = &'a AuthorId>,
-) -> [u8; 16] {
-    let mut bytes = fingerprint.to_vec();
-    authors.for_each(|author| bytes.extend_from_slice(author.as_bytes()));
-    let mut digest = [0; 16];
-    if bytes.len() > fingerprint.len() {
-        digest.copy_from_slice(&derive("declines", &bytes)[..16]);
-    }
-    digest
 }

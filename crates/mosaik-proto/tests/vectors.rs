@@ -20,6 +20,7 @@ use mosaik_proto::{
         Ask, Bye, ByeCode, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads,
         Reason, Short, Want, frame_len, read_item, run_frame,
     },
+    proof::{declines_digest, membership_proof, short_hash},
 };
 use serde_json::Value as Json;
 
@@ -242,6 +243,27 @@ fn an_item_is_read_as_it_was_written() {
         let bytes = hex(of, "item");
         let mut reader = Reader::new(&bytes);
         assert!(read_item(&mut reader).and_then(|_| reader.finish()).is_err(), "{of}");
+    }
+}
+
+#[test]
+fn the_hashes_of_a_session_are_those_of_the_format() {
+    let vectors = vectors!("session");
+    let membership = array(&vectors, "membership");
+    for of in list(&vectors, "proofs") {
+        let [binding, sender, receiver] =
+            ["binding", "sender", "receiver"].map(|name| hex(of, name));
+        let proof = membership_proof(&membership, &binding, &sender, &receiver);
+        assert_eq!(proof, array(of, "proof"));
+    }
+    let dialers_proof = array(&vectors, "dialers_proof");
+    for of in list(&vectors, "short_hashes") {
+        assert_eq!(short_hash(&dialers_proof, &hex(of, "of")), array(of, "short"));
+    }
+    let fingerprint = Fingerprint(array(&vectors, "fingerprint"));
+    for of in list(&vectors, "declines") {
+        let authors = each(of, "authors", |author| AuthorId(bytes(author).try_into().unwrap()));
+        assert_eq!(declines_digest(&fingerprint, authors.iter()), array(of, "digest"));
     }
 }
 
