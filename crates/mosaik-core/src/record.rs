@@ -6,7 +6,7 @@
 //! - An application's draft never has a reserved kind, so that a later version can give those a
 //!   meaning.
 //!
-//! Source: FORMAT.md beside this crate, section 4.
+//! Source: FORMAT.md beside this crate, section 8.
 
 use crate::{
     codec::{ReadError, Reader, Writer},

@@ -7,7 +7,7 @@
 //! - [`Value::decode`] takes what [`Value::encode`] writes and nothing else.
 //! - Two values are equal when their bytes are: the integer 1 is not the float 1.
 //!
-//! Source: FORMAT.md beside this crate, section 4.
+//! Source: FORMAT.md beside this crate, section 7.
 
 use std::collections::BTreeMap;
 

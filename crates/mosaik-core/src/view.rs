@@ -10,7 +10,7 @@
 //! - Between [`fold`] and [`settle`] the cells of the records are right, while listings, conflicts,
 //!   counts and digests are those of the last [`settle`]: call it in the transaction of the events.
 //!
-//! Source: FORMAT.md beside this crate, section 5.
+//! Source: FORMAT.md beside this crate, section 9.
 //!
 //! # Choices
 //!
