@@ -505,6 +505,15 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
              the node that is asked runs already",
         ));
     }
+    let has_no_document = match &noun {
+        None | Some(Noun::Run(_)) => Some("run"),
+        Some(Noun::Export { .. }) => Some("export"),
+        Some(Noun::Completions { .. }) => Some("completions"),
+        Some(_) => None,
+    };
+    if let (true, Some(noun)) = (json, has_no_document) {
+        return Err(Failed::usage(format!("{noun} prints no document, so it takes no --json")));
+    }
     match noun {
         None => run::run(&place, &run),
         Some(Noun::Run(own)) => run::run(&place, &own.or(run)),

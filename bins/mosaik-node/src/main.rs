@@ -2,6 +2,7 @@
 
 mod cli;
 mod import;
+mod subscriber;
 
 use std::process::ExitCode;
 

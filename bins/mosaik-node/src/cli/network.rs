@@ -3,6 +3,7 @@
 //! Invariant: a secret id is printed by `network new`, which makes it, and by `network show`, and by
 //! nothing else.
 
+use ed25519_dalek::SigningKey;
 use mosaik_api::SCHEMA;
 use mosaik_core::{
     id::AuthorId,
@@ -67,7 +68,7 @@ pub(super) fn new(place: &Place, label: Option<&str>, json: bool) -> Result<(), 
     let data_dir = connect::spot(place)?.data_dir;
     // The creator's author key is part of the id, so the key is made first and kept with it.
     let seed: [u8; 32] = rand::random();
-    let creator = AuthorId(iroh::SecretKey::from_bytes(&seed).public().as_bytes().to_owned());
+    let creator = AuthorId(SigningKey::from_bytes(&seed).verifying_key().to_bytes());
     let network = Network::Secret { secret: rand::random(), creator };
     let fingerprint = network.keys().fingerprint;
     let directory = Directory::of(&data_dir, &fingerprint);
