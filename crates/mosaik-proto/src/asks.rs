@@ -11,16 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mosaik_core::{feed::Tip, id::AuthorId, limits::TIPS_MAX};
 
-use crate::carrier::SessionId;
+use crate::{carrier::SessionId, message::RUN_BYTES_MAX};
 
 /// Bytes of runs that may be on their way to this node from all peers together.
 pub const CREDIT_MAX: u64 = 16 << 20;
-/// Bytes granted to one `Want` at a time: a full run, so that a feed is never asked in crumbs.
-pub(crate) const CREDIT_ASK: u64 = 256 << 10;
-/// A `Want` gets more credit when less than this is left, so that the sender need not wait.
-const CREDIT_LOW: u64 = CREDIT_ASK / 2;
+/// Bytes granted to one `Want` at a time: the longest run. A `Want` gets more when less than that is
+/// left, for then its sender may hold a run that doesn't fit the rest, and wait.
+pub(crate) const CREDIT_ASK: u64 = RUN_BYTES_MAX as u64;
 /// How long a `Want` may bring nothing before another session is asked, in milliseconds.
 pub(crate) const STALL_MS: u64 = 2000;
+/// How long a `Want` may bring no run while others wait for its credit, in milliseconds: a full run
+/// takes that long at 80 kbit/s.
+const HOARD_MS: u64 = 30_000;
 /// How old a head must be before it is asked for, in milliseconds: its run is mostly on its way.
 pub(crate) const HEAD_WAIT_MS: u64 = 200;
 /// Authors that may wait to be asked for.
@@ -41,7 +43,10 @@ struct Open {
     tip: Tip,
     /// Granted and not yet here.
     credit: u64,
+    /// When the session last brought anything.
     progress_ms: u64,
+    /// When it last brought a run of this author.
+    run_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -159,25 +164,27 @@ impl Asks {
         }
     }
 
-    /// A run of `len` bytes came. Gives the `Want` that tops its credit up, if it runs low.
+    /// A run of `len` bytes came, asked for or not.
     pub(crate) fn received(
         &mut self,
         session: SessionId,
         author: &AuthorId,
         len: u64,
-    ) -> Option<Next> {
-        let claims = self.authors.get_mut(author)?;
-        let open = claims.open.as_mut().filter(|open| open.session == session)?;
+        now_ms: u64,
+    ) {
+        let Some(claims) = self.authors.get_mut(author) else { return };
+        let Some(open) = claims.open.as_mut().filter(|open| open.session == session) else {
+            return;
+        };
         claims.rank = claims.rank.saturating_add(len);
         let used = len.min(open.credit);
         open.credit -= used;
+        open.run_ms = now_ms;
         self.granted -= used;
-        if open.credit >= CREDIT_LOW || self.granted + CREDIT_ASK > CREDIT_MAX {
-            return None;
-        }
-        open.credit += CREDIT_ASK;
-        self.granted += CREDIT_ASK;
-        Some(Next { session, author: *author, tip: open.tip, credit: CREDIT_ASK })
+    }
+
+    fn has_credit(&self) -> bool {
+        self.granted + CREDIT_ASK <= CREDIT_MAX
     }
 
     /// Asks for `author` at once if nothing stands against it: of `session`.
@@ -187,7 +194,7 @@ impl Asks {
         author: &AuthorId,
         now_ms: u64,
     ) -> Option<Next> {
-        if self.granted + CREDIT_ASK > CREDIT_MAX {
+        if !self.has_credit() {
             return None;
         }
         let claims = self.authors.get_mut(author)?;
@@ -198,9 +205,10 @@ impl Asks {
         Some(self.open(*author, session, tip, now_ms))
     }
 
-    /// All that may be asked for now.
+    /// All that may be asked for now: more of what comes, then what is new.
     pub(crate) fn next(&mut self, now_ms: u64) -> Vec<Next> {
         self.give_up_stalled(now_ms);
+        let mut next = self.top_up();
         let mut load: BTreeMap<SessionId, usize> = BTreeMap::new();
         for author in &self.open {
             if let Some(open) = self.authors.get(author).and_then(|claims| claims.open.as_ref()) {
@@ -214,7 +222,6 @@ impl Asks {
             .map(|(_, author)| *author)
             .take(((CREDIT_MAX - self.granted) / CREDIT_ASK) as usize)
             .collect();
-        let mut next = Vec::new();
         for author in due {
             let Some(claims) = self.authors.get(&author) else { continue };
             // The greatest tip: on a feed without branches it brings the rest along.
@@ -239,22 +246,55 @@ impl Asks {
                 claims.tips.values().any(|sessions| sessions.iter().any(|s| *s != open.session));
             alternative.then_some(open.progress_ms + STALL_MS)
         });
-        let credit_left = self.granted + CREDIT_ASK <= CREDIT_MAX;
-        due.filter(|_| credit_left).chain(stalls).min()
+        let hoards = self.open.iter().filter_map(|author| {
+            let open = self.authors.get(author)?.open.as_ref()?;
+            Some(open.run_ms + HOARD_MS)
+        });
+        let has_credit = self.has_credit();
+        due.filter(|_| has_credit).chain(stalls).chain(hoards.filter(|_| !has_credit)).min()
+    }
+
+    /// More credit for the `Want`s that run low; those that have got least so far go first.
+    fn top_up(&mut self) -> Vec<Next> {
+        let low = |author: &AuthorId| {
+            let claims = self.authors.get(author)?;
+            let open = claims.open.as_ref().filter(|open| open.credit < CREDIT_ASK)?;
+            Some((claims.rank, *author, open.session, open.tip))
+        };
+        let mut low: Vec<_> = self.open.iter().filter_map(low).collect();
+        low.sort_unstable();
+        low.truncate(((CREDIT_MAX - self.granted) / CREDIT_ASK) as usize);
+        for (_, author, ..) in &low {
+            if let Some(open) = self.authors.get_mut(author).and_then(|claims| claims.open.as_mut())
+            {
+                open.credit += CREDIT_ASK;
+                self.granted += CREDIT_ASK;
+            }
+        }
+        let want = |(_, author, session, tip)| Next { session, author, tip, credit: CREDIT_ASK };
+        low.into_iter().map(want).collect()
     }
 
     fn open(&mut self, author: AuthorId, session: SessionId, tip: Tip, now_ms: u64) -> Next {
         if let Some(claims) = self.authors.get_mut(&author) {
             self.waiting.remove(&(claims.rank, author));
-            claims.open = Some(Open { session, tip, credit: CREDIT_ASK, progress_ms: now_ms });
+            claims.open = Some(Open {
+                session,
+                tip,
+                credit: CREDIT_ASK,
+                progress_ms: now_ms,
+                run_ms: now_ms,
+            });
         }
         self.open.insert(author);
         self.granted += CREDIT_ASK;
         Next { session, author, tip, credit: CREDIT_ASK }
     }
 
-    /// A `Want` that brings nothing is closed where another session says it has the feed too.
+    /// A `Want` that brings nothing is closed where another session says it has the feed too, or
+    /// where others wait for its credit.
     fn give_up_stalled(&mut self, now_ms: u64) {
+        let has_credit = self.has_credit();
         let stalled: Vec<(AuthorId, SessionId)> = self
             .open
             .iter()
@@ -266,7 +306,8 @@ impl Asks {
                     .tips
                     .values()
                     .any(|sessions| sessions.iter().any(|s| *s != open.session));
-                (late && other).then_some((*author, open.session))
+                let hoards = !has_credit && open.run_ms + HOARD_MS <= now_ms;
+                ((late && other) || hoards).then_some((*author, open.session))
             })
             .collect();
         for (author, session) in stalled {
@@ -345,20 +386,62 @@ mod tests {
         asks.claim(SessionId(1), A, tip(9), 9, 0);
         asks.claim(SessionId(1), B, tip(9), 9, 0);
         assert_eq!(asks.next(0).len(), 2);
-        asks.received(SessionId(1), &A, 100_000);
+        asks.received(SessionId(1), &A, 100_000, 0);
         asks.settle(&A, tip(9));
         asks.close(SessionId(1));
         assert!(asks.is_empty());
         assert_eq!((asks.granted, asks.waiting.len(), asks.open.len()), (0, 0, 0));
     }
 
+    /// Met by a seed: with half a run left nothing more was granted, and the sender's next run was
+    /// longer than that.
     #[test]
-    fn credit_is_topped_up_before_it_is_used_up() {
+    fn a_want_gets_more_credit_as_soon_as_the_longest_run_might_not_fit() {
         let mut asks = Asks::default();
         asks.claim(SessionId(1), A, tip(9_000), 9_000, 0);
         asks.next(0);
-        assert_eq!(asks.received(SessionId(1), &A, 1000), None);
-        let more = asks.received(SessionId(1), &A, CREDIT_LOW).map(|next| next.credit);
-        assert_eq!(more, Some(CREDIT_ASK));
+        asks.received(SessionId(1), &A, 1, 0);
+        let more: Vec<u64> = asks.next(0).iter().map(|next| next.credit).collect();
+        assert_eq!(more, [CREDIT_ASK]);
+        asks.received(SessionId(1), &A, 1000, 0);
+        assert_eq!(asks.next(0), []);
+    }
+
+    /// So many authors that all credit is granted.
+    fn exhausted(session: SessionId) -> (Asks, usize) {
+        let mut asks = Asks::default();
+        let authors = (CREDIT_MAX / CREDIT_ASK) as usize;
+        for i in 0..=authors {
+            asks.claim(session, AuthorId([i as u8; 32]), tip(9), 9, 0);
+        }
+        assert_eq!(asks.next(0).len(), authors);
+        (asks, authors)
+    }
+
+    #[test]
+    fn credit_that_was_short_is_granted_when_others_have_used_theirs() {
+        let (mut asks, _) = exhausted(SessionId(1));
+        for author in [A, B] {
+            asks.received(SessionId(1), &author, 1000, 0);
+        }
+        let first = asks.next(0);
+        asks.settle(&AuthorId([3; 32]), tip(9));
+        asks.settle(&AuthorId([4; 32]), tip(9));
+        let all: BTreeSet<AuthorId> =
+            first.iter().chain(&asks.next(0)).map(|next| next.author).collect();
+        assert!(all.contains(&A) && all.contains(&B), "{all:?}");
+    }
+
+    #[test]
+    fn a_peer_that_brings_no_run_does_not_keep_the_credit_from_others() {
+        let (mut asks, authors) = exhausted(SessionId(1));
+        let other = AuthorId([200; 32]);
+        asks.claim(SessionId(2), other, tip(9), 9, 0);
+        asks.progress(SessionId(1), HOARD_MS - 1);
+        assert_eq!(asks.next(HOARD_MS - 1), []);
+        assert_eq!(asks.next_timeout_ms(), Some(HOARD_MS));
+        let next = asks.next(HOARD_MS);
+        assert_eq!(asks.authors.len(), 2, "of {authors} none has brought a run");
+        assert!(next.iter().any(|next| next.author == other));
     }
 }

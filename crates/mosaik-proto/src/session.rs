@@ -569,9 +569,7 @@ impl Session {
             }
         }
         settle_claims(&author, shared)?;
-        if let Some(more) = shared.asks.received(self.id, &author, len) {
-            self.want(more, shared);
-        }
+        shared.asks.received(self.id, &author, len, shared.now.mono_ms);
         Ok(())
     }
 

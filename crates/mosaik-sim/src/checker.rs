@@ -60,7 +60,23 @@ impl Cluster {
 ///
 /// [`Broken`] with the promise that doesn't hold.
 pub fn check(seed: u64) -> Result<(), Broken> {
+    promises(&mut Cluster::new(seed))
+}
+
+/// Runs one seed and tells all that happens, and how the cluster ends.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn trace(seed: u64, tell: fn(String)) -> Result<(), Broken> {
     let mut cluster = Cluster::new(seed);
+    cluster.tell = Some(tell);
+    let outcome = promises(&mut cluster);
+    tell(cluster.to_string());
+    outcome
+}
+
+fn promises(cluster: &mut Cluster) -> Result<(), Broken> {
     if !cluster.run(ROUNDS_MAX) {
         return Err(Broken(format!("no agreement {ROUNDS_MAX} rounds after the last fault")));
     }

@@ -29,6 +29,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     disk::MemoryLedger,
     network::{End, Network},
+    trace::{In, Out},
 };
 
 /// Unix ms at the start of every simulation.
@@ -112,6 +113,8 @@ pub struct Cluster {
     /// Which nodes are cut off from the others.
     island: BTreeSet<usize>,
     appended: u64,
+    /// Where all that happens is told, if anywhere.
+    pub(crate) tell: Option<fn(String)>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -150,6 +153,7 @@ impl Cluster {
             next_event: 0,
             island: BTreeSet::new(),
             appended: 0,
+            tell: None,
             rng,
         };
         let count = cluster.rng.random_range(2..=8);
@@ -322,6 +326,9 @@ impl Cluster {
         let crash = self.rng.random_range(0..10_000) < self.weather.crash;
         let node = &mut self.nodes[index];
         let Some(replica) = &mut node.replica else { return };
+        if let (Some(tell), Some(input)) = (self.tell, &input) {
+            tell(format!("{:>7} n{index} {}", self.now_ms, In(input)));
+        }
         let mut effects = Vec::new();
         let ledger = &mut node.ledger;
         replica.handle_timeout(now, ledger, &mut effects).expect("memory never fails");
@@ -342,6 +349,9 @@ impl Cluster {
         node.wakes_at_ms = Some(next_ms);
         self.at(next_ms, Timed::Wake(index));
         for effect in effects {
+            if let Some(tell) = self.tell {
+                tell(format!("{:>7} n{index}   {}", self.now_ms, Out(&effect)));
+            }
             self.carry(index, effect);
         }
     }

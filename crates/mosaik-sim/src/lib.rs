@@ -5,5 +5,6 @@ pub mod checker;
 mod cluster;
 pub mod disk;
 mod network;
+mod trace;
 
 pub use cluster::Cluster;

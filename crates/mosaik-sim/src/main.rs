@@ -16,6 +16,9 @@ struct Args {
     /// Which seeds to run, FROM..TO.
     #[arg(long, default_value = "0..1000", value_parser = seeds)]
     seeds: Range<u64>,
+    /// Tell all that happens: for one seed.
+    #[arg(long)]
+    trace: bool,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>> {
@@ -41,7 +44,12 @@ fn main() -> Result<()> {
                     if seed >= args.seeds.end {
                         break;
                     }
-                    if let Err(checker::Broken(what)) = checker::check(seed) {
+                    let outcome = if args.trace {
+                        checker::trace(seed, |line| println!("{line}"))
+                    } else {
+                        checker::check(seed)
+                    };
+                    if let Err(checker::Broken(what)) = outcome {
                         broken.fetch_add(1, Ordering::Relaxed);
                         println!("seed {seed}: {what}");
                         println!(
