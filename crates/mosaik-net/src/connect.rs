@@ -70,11 +70,25 @@ pub(crate) struct Shared {
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sessions: AtomicU64,
+    /// Set when the carrier closes.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Shared {
     pub(crate) fn next_session(&self) -> SessionId {
         SessionId(self.sessions.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Waits until the inbox has taken `input`, but not once the carrier closes: then whoever reads
+    /// the inbox waits for the carrier.
+    pub(crate) async fn tell(&self, input: Input) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            // Nobody there to be told: the session ends when its reader or handle notices.
+            _ = self.inbox.send(input) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
     }
 }
 
@@ -110,16 +124,12 @@ impl Net {
 }
 
 /// Dials and accepts until told to stop, then waits for the sessions to end.
-pub(crate) async fn run(
-    shared: Arc<Shared>,
-    mut dials: mpsc::Receiver<Dial>,
-    mut stop: watch::Receiver<bool>,
-) {
+pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
+    let mut stop = shared.stop.clone();
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut accepted: HashMap<Id, Option<Net>> = HashMap::new();
     let dialing = Arc::new(Semaphore::new(DIALS_MAX));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let stopped = stop.clone();
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -129,11 +139,8 @@ pub(crate) async fn run(
             }
             dial = dials.recv() => {
                 let Some(dial) = dial else { break };
-                tasks.spawn(unless_stopped(
-                    stopped.clone(),
-                    connect(shared.clone(), dial, dialing.clone()),
-                    shared.clone(),
-                ));
+                let begin = connect(shared.clone(), dial, dialing.clone());
+                tasks.spawn(unless_stopped(shared.clone(), begin));
             }
             incoming = shared.endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
@@ -145,11 +152,8 @@ pub(crate) async fn run(
                     continue;
                 }
                 if let Some((accepting, permit)) = admit(&shared, incoming, &handshakes) {
-                    let task = tasks.spawn(unless_stopped(
-                        stopped.clone(),
-                        accept(shared.clone(), accepting, permit),
-                        shared.clone(),
-                    ));
+                    let begin = accept(shared.clone(), accepting, permit);
+                    let task = tasks.spawn(unless_stopped(shared.clone(), begin));
                     accepted.insert(task.id(), net);
                 }
             }
@@ -162,14 +166,11 @@ pub(crate) async fn run(
 type Begun = (iroh::endpoint::Connection, Role, sync::Streams);
 
 /// Runs the session that `begin` leads to; gives up on it when the carrier stops before.
-async fn unless_stopped(
-    mut stopped: watch::Receiver<bool>,
-    begin: impl Future<Output = Option<Begun>>,
-    shared: Arc<Shared>,
-) {
+async fn unless_stopped(shared: Arc<Shared>, begin: impl Future<Output = Option<Begun>>) {
+    let mut stop = shared.stop.clone();
     let begun = tokio::select! {
         begun = begin => begun,
-        _ = stopped.wait_for(|stop| *stop) => None,
+        _ = stop.wait_for(|stop| *stop) => None,
     };
     if let Some((connection, role, streams)) = begun {
         sync::run(shared, connection, role, streams).await;
@@ -185,7 +186,7 @@ async fn connect(shared: Arc<Shared>, dial: Dial, dialing: Arc<Semaphore>) -> Op
         Err(reason) => {
             debug!(peer = %dial.peer.short(), reason, "dial failed");
             shared.counters.dials_failed.one_more();
-            let _ = shared.inbox.send(Input::DialFailed { peer: dial.peer, reason }).await;
+            shared.tell(Input::DialFailed { peer: dial.peer, reason }).await;
             None
         }
     }

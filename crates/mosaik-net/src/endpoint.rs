@@ -10,7 +10,8 @@ use std::{
 
 use futures_lite::StreamExt;
 use iroh::{
-    Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMode, RelayUrl, SecretKey, Watcher,
+    Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayConfig, RelayMap, RelayMode,
+    RelayUrl, SecretKey, Watcher,
     endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 use mosaik_core::{id::NodeId, key::NetworkKeys};
@@ -105,7 +106,8 @@ pub(crate) async fn bind(
     if config.reach != Reach::Public {
         builder = builder.portmapper_config(PortmapperConfig::Disabled);
     }
-    if config.reach == Reach::Lab {
+    if config.relays == RelaySetting::None {
+        // Nobody there to be probed. With relays the probes are needed: the nearest is one's home.
         builder = builder.net_report_config(NetReportConfig::minimal());
     }
     if !config.listen.is_empty() {
@@ -120,27 +122,25 @@ pub(crate) async fn bind(
 }
 
 /// Each address with the part of the world that it sends to: the first of a family to all of it,
-/// others to their own net.
+/// others to their own net. The first come last, as iroh wants it.
 fn routes(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
-    let is_first =
-        |at: usize| !listen[..at].iter().any(|other| other.is_ipv4() == listen[at].is_ipv4());
-    let mut routes = Vec::new();
-    // iroh wants the default route last.
-    for wanted in [false, true] {
-        for (at, address) in listen.iter().enumerate().filter(|(at, _)| is_first(*at) == wanted) {
-            // A guess at the net's size: loopback's is known, others are nearly always these.
-            let prefix = match (wanted, address.is_ipv4(), address.ip().is_loopback()) {
-                (true, ..) => 0,
-                (false, true, true) => 8,
-                (false, true, false) => 24,
-                (false, false, true) => 128,
-                (false, false, false) => 64,
-            };
-            debug_assert_eq!(is_first(at), wanted);
-            routes.push((*address, BindOpts::default().set_prefix_len(prefix)));
+    let (mut others, mut firsts) = (Vec::new(), Vec::new());
+    for (at, address) in listen.iter().enumerate() {
+        if !listen[..at].iter().any(|before| before.is_ipv4() == address.is_ipv4()) {
+            firsts.push((*address, BindOpts::default()));
+            continue;
         }
+        // A guess at the net's size: loopback's is known, others are nearly always these.
+        let prefix = match (address.is_ipv4(), address.ip().is_loopback()) {
+            (true, true) => 8,
+            (true, false) => 24,
+            (false, true) => 128,
+            (false, false) => 64,
+        };
+        others.push((*address, BindOpts::default().set_prefix_len(prefix)));
     }
-    routes
+    others.extend(firsts);
+    others
 }
 
 fn transport() -> QuicTransportConfig {
@@ -159,11 +159,19 @@ fn relay_mode(setting: &RelaySetting) -> Result<RelayMode, BindError> {
     Ok(match setting {
         RelaySetting::Default => RelayMode::Default,
         RelaySetting::None => RelayMode::Disabled,
-        RelaySetting::Custom(urls) => RelayMode::custom(
-            urls.iter()
-                .map(|url| url.parse::<RelayUrl>().map_err(|_| BindError::Relay(url.clone())))
-                .collect::<Result<Vec<_>, _>>()?,
+        RelaySetting::Custom(urls) => RelayMode::Custom(
+            urls.iter().map(|url| relay_config(url)).collect::<Result<RelayMap, _>>()?,
         ),
+    })
+}
+
+/// A relay without TLS has no QUIC beside it, and is not asked for this node's address over it.
+fn relay_config(url: &str) -> Result<RelayConfig, BindError> {
+    let parsed: RelayUrl = url.parse().map_err(|_| BindError::Relay(url.to_owned()))?;
+    Ok(match parsed.scheme() {
+        "http" => RelayConfig::new(parsed, None),
+        "https" => RelayConfig::from(parsed),
+        _ => return Err(BindError::Relay(url.to_owned())),
     })
 }
 

@@ -111,12 +111,13 @@ impl Gate {
         self.admitted.lock().expect("nothing panics while it holds this lock")
     }
 
-    /// Peers of sessions that this end dialed: those it introduces.
-    fn dialed(&self) -> HashSet<NodeId> {
-        let is_dialed = |admitted: &Admitted| {
-            admitted.sessions.values().any(|role| matches!(role, Role::Dialer))
+    /// Peers that this end dialed, those it introduces, and the newest such session with each.
+    fn dialed(&self) -> HashMap<NodeId, SessionId> {
+        let newest = |admitted: &Admitted| {
+            let dialed = admitted.sessions.iter().filter(|(_, role)| **role == Role::Dialer);
+            dialed.map(|(session, _)| *session).max()
         };
-        self.lock().iter().filter(|(_, peer)| is_dialed(peer)).map(|(id, _)| *id).collect()
+        self.lock().iter().filter_map(|(id, peer)| Some((*id, newest(peer)?))).collect()
     }
 
     fn is_admitted(&self, peer: EndpointId) -> bool {
@@ -202,6 +203,8 @@ pub(crate) struct Topic {
 
 /// When a peer is introduced next.
 struct Introduction {
+    /// For which session; a new one begins anew.
+    session: SessionId,
     at: Instant,
     again_after: Duration,
 }
@@ -242,10 +245,10 @@ impl Topic {
                 },
                 () = self.gate.changed.notified() => {
                     let dialed = self.gate.dialed();
-                    introductions.retain(|peer, _| dialed.contains(peer));
+                    introductions.retain(|peer, known| dialed.get(peer) == Some(&known.session));
                     let at = Instant::now() + INTRODUCE_AFTER;
-                    for peer in dialed {
-                        let new = Introduction { at, again_after: AGAIN_AFTER };
+                    for (peer, session) in dialed {
+                        let new = Introduction { session, at, again_after: AGAIN_AFTER };
                         introductions.entry(peer).or_insert(new);
                     }
                 }

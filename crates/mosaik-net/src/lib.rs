@@ -8,6 +8,8 @@
 //!   no room is dropped.
 //! - Sessions and bad news wait for the inbox, and with them the peers that send; hints don't wait.
 //! - After [`Net::close`] nothing of it holds the UDP port.
+//! - What may not be dialed is neither dialed nor told by this crate. To a peer that is connected,
+//!   iroh itself tells more: local addresses too are candidates for a direct path to it.
 //!
 //! Source: FORMAT.md beside this crate.
 

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -119,6 +121,7 @@ impl Net {
             gossip: gossip.clone(),
             counters: counters.clone(),
             sessions: AtomicU64::new(1),
+            stop: stop_seen,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(tell_addresses(endpoint.clone(), config.reach, inbox.clone()));
@@ -147,7 +150,7 @@ impl Net {
             gossip,
             counters,
             stop,
-            connections: tokio::spawn(connect::run(shared, dials_asked, stop_seen)),
+            connections: tokio::spawn(connect::run(shared, dials_asked)),
             tasks,
         })
     }
@@ -155,6 +158,11 @@ impl Net {
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
         NodeId(*self.endpoint.id().as_bytes())
+    }
+
+    /// The UDP port that it listens on; of several the first.
+    pub fn bound_port(&self) -> Option<u16> {
+        self.endpoint.bound_sockets().first().map(std::net::SocketAddr::port)
     }
 
     /// What others can dial now. Changes come as [`Input::OwnAddresses`], the first ones too.
@@ -232,7 +240,7 @@ impl Net {
         path(&self.sessions.get(&session)?.connection)
     }
 
-    /// Says goodbye in all sessions, closes everything and lets go of the port. Bounded in time: 5 s
+    /// Says goodbye in all sessions, closes everything and lets go of the port. Bounded in time: 6 s
     /// at the most, nearly always far less.
     ///
     /// What it still tells the inbox may be left unread.
@@ -253,9 +261,24 @@ impl Net {
             let _ = timeout(CLOSE_MAX, gossip.shutdown()).await;
         }
         self.tasks.shutdown().await;
+        let bound = self.endpoint.bound_sockets();
         if timeout(CLOSE_MAX, self.endpoint.close()).await.is_err() {
             debug!("the endpoint takes long to close and is left alone");
         }
+        drop(self.endpoint);
+        if timeout(CLOSE_MAX, until_free(&bound)).await.is_err() {
+            debug!(?bound, "the ports are not free yet");
+        }
+    }
+}
+
+/// Waits until the addresses can be had again: iroh closes its sockets in a thread of its own.
+async fn until_free(bound: &[SocketAddr]) {
+    let is_free = |address: &SocketAddr| {
+        !UdpSocket::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    while !bound.iter().all(is_free) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 

@@ -25,6 +25,7 @@ use mosaik_proto::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 use tracing::debug;
@@ -47,7 +48,7 @@ const FRAME_COST: usize = 64;
 /// How long a peer may take nothing of what is sent to it.
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// How long the rest of the queue and the `Bye` may take, and their arrival after that.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
+const FAREWELL_MAX: Duration = Duration::from_millis(1500);
 const ARRIVAL_MAX: Duration = Duration::from_secs(1);
 /// How long a connection whose stream has ended may stay: its close reason is on the way.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -150,23 +151,26 @@ pub(crate) async fn run(
             farewell_by: None,
             admission: None,
         };
-        let reader = Reader {
-            shared: &shared,
-            session,
-            recv,
-            assembler: Assembler::default(),
-            progress: None,
-        };
-        let reason = converse(&connection, writer, reader).await;
+        let assembler = Assembler::default();
+        let reader = Reader { shared: shared.clone(), session, recv, assembler, progress: None };
+        // A task of its own: runs are verified in it, and a flood must not hold up what is sent.
+        let mut reading = JoinSet::new();
+        reading.spawn(reader.run());
+        let reason = converse(&connection, writer, &mut reading).await;
+        // Nothing of it may come after the end.
+        reading.shutdown().await;
         debug!(session = session.0, peer = %peer.short(), reason, "session over");
-        let _ = shared.inbox.send(Input::Disconnected { session, reason }).await;
+        shared.tell(Input::Disconnected { session, reason }).await;
     }
     let _ = shared.news.send(News::Went(session));
 }
 
 /// Runs both halves until the connection is closed; says why it is.
-async fn converse(connection: &Connection, writer: Writer<'_>, reader: Reader<'_>) -> String {
-    let mut reader = pin!(reader.run());
+async fn converse(
+    connection: &Connection,
+    writer: Writer<'_>,
+    reading: &mut JoinSet<ReadEnd>,
+) -> String {
     let mut writer = pin!(writer.run());
     // What was decided here goes before what the transport then says.
     let close = |bye: &Bye, reason: String| {
@@ -174,9 +178,8 @@ async fn converse(connection: &Connection, writer: Writer<'_>, reader: Reader<'_
         reason
     };
     tokio::select! {
-        // The last frames of a peer that hung up come before the end that the writer notices.
         biased;
-        end = &mut reader => match end {
+        end = read_end(reading) => match end {
             ReadEnd::Lost(error) => lost(connection, &error),
             // It has said all. Its reason comes as the transport's close; until then this end may
             // still say its own.
@@ -204,6 +207,10 @@ async fn converse(connection: &Connection, writer: Writer<'_>, reader: Reader<'_
                 }
             }
             ReadEnd::Nobody => close(&leaving(), of_bye(&leaving())),
+            ReadEnd::Panicked => {
+                let bye = Bye::new(ByeCode::Unable, "a fault in this node");
+                close(&bye, of_bye(&bye))
+            }
         },
         end = &mut writer => match end {
             WriteEnd::Farewell(bye) => close(&bye, of_bye(&bye)),
@@ -216,15 +223,21 @@ async fn converse(connection: &Connection, writer: Writer<'_>, reader: Reader<'_
                 close(&Bye::new(ByeCode::Timeout, text.as_str()), format!("closed here: {text}"))
             }
             WriteEnd::Nobody => close(&leaving(), of_bye(&leaving())),
-            // What came before the connection was lost is still to be read.
-            WriteEnd::Lost => match timeout(LINGER_MAX, &mut reader).await {
-                Ok(ReadEnd::Lost(error)) => lost(connection, &error),
-                _ => {
-                    let bye = Bye::new(ByeCode::Violation, "the stream was stopped");
-                    hang_up(connection, LINGER_MAX, &bye, "lost: it reads no more").await
-                }
-            },
+            WriteEnd::Lost => {
+                let bye = Bye::new(ByeCode::Violation, "the stream was stopped");
+                let reason = hang_up(connection, LINGER_MAX, &bye, "lost: it reads no more").await;
+                // What came before is still to be read: the peer's own `Bye`, for one.
+                read_end(reading).await;
+                reason
+            }
         },
+    }
+}
+
+async fn read_end(reading: &mut JoinSet<ReadEnd>) -> ReadEnd {
+    match reading.join_next().await {
+        Some(Ok(end)) => end,
+        Some(Err(_)) | None => ReadEnd::Panicked,
     }
 }
 
@@ -258,8 +271,8 @@ pub(crate) fn code(code: ByeCode) -> VarInt {
     VarInt::from(code.as_u8())
 }
 
-struct Reader<'a> {
-    shared: &'a Shared,
+struct Reader {
+    shared: Arc<Shared>,
     session: SessionId,
     recv: RecvStream,
     assembler: Assembler,
@@ -278,11 +291,14 @@ enum ReadEnd {
     Lost(ReadError),
     /// Nobody takes inputs any more.
     Nobody,
+    /// A fault of this program.
+    Panicked,
 }
 
-impl Reader<'_> {
+impl Reader {
     async fn run(mut self) -> ReadEnd {
-        let rate = self.shared.rate.as_ref();
+        let shared = self.shared.clone();
+        let rate = shared.rate.as_ref();
         loop {
             let mut piece = match self.recv.read_chunk(piece_max(rate)).await {
                 Ok(Some(piece)) => piece,
@@ -404,9 +420,7 @@ impl Writer<'_> {
                     if unsaid >= SENT_EVERY || self.queue.is_empty() {
                         let sent = Input::Sent { session: self.session, bytes: unsaid };
                         unsaid = 0;
-                        if self.shared.inbox.send(sent).await.is_err() {
-                            return WriteEnd::Nobody;
-                        }
+                        self.shared.tell(sent).await;
                     }
                 }
                 // The handle is gone: by a farewell, or with all of the carrier.

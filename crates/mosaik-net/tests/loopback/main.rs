@@ -1,0 +1,8 @@
+//! The carrier against real QUIC over loopback: other carriers, and peers that misbehave.
+#![allow(missing_docs)]
+
+mod dials;
+mod hints;
+mod hostile;
+mod node;
+mod sessions;
