@@ -100,6 +100,8 @@ pub(crate) struct Owner {
     degraded: Option<String>,
     last_arrival: u64,
     shown: Option<Instant>,
+    /// Whether something may have changed since.
+    is_stale: bool,
     reopen_at: Option<Instant>,
 }
 
@@ -127,6 +129,7 @@ impl Owner {
             degraded: None,
             last_arrival: 0,
             shown: None,
+            is_stale: true,
             reopen_at: None,
         };
         owner.open_replica()?;
@@ -166,6 +169,8 @@ impl Owner {
                 Woken::Chain(Some(event)) => self.take_chain(event, &mut inputs),
                 Woken::Chain(None) => self.chain_events = None,
                 Woken::Request(None) | Woken::Input(None) => break,
+                // Only to show what the last batch changed.
+                Woken::Time if !self.is_due() => continue,
                 Woken::Time => {}
             }
             let mut stop = false;
@@ -191,7 +196,7 @@ impl Owner {
         let now = Instant::now();
         let timeout_ms = self.replica.as_ref().map_or(u64::MAX, Replica::next_timeout_ms);
         let due = self.started.checked_add(Duration::from_millis(timeout_ms));
-        let show = self.shown.map(|shown| shown + SHOW_EVERY).filter(|at| *at > now);
+        let show = self.shown.filter(|_| self.is_stale).map(|shown| shown + SHOW_EVERY);
         let wake = [due, show, self.reopen_at].into_iter().flatten().min();
         let wake = wake.unwrap_or(now + Duration::from_secs(60)).max(now);
         tokio::select! {
@@ -201,6 +206,13 @@ impl Owner {
             Some(event) = next_event(&mut self.chain_events) => Woken::Chain(event),
             () = tokio::time::sleep_until(wake.into()) => Woken::Time,
         }
+    }
+
+    /// Whether time itself has brought something to do.
+    fn is_due(&self) -> bool {
+        let now_ms = self.now().mono_ms;
+        self.replica.as_ref().is_some_and(|replica| replica.next_timeout_ms() <= now_ms)
+            || self.reopen_at.is_some_and(|at| at <= Instant::now())
     }
 
     // Take
@@ -244,6 +256,7 @@ impl Owner {
     /// Takes a batch, commits it whole, and only then sends what it lets go.
     fn batch(&mut self, inputs: Vec<Input>, works: Vec<Work>) {
         let now = self.now();
+        self.is_stale = true;
         if self.reopen_at.is_some_and(|at| at <= Instant::now()) {
             self.reopen();
         }
@@ -431,10 +444,11 @@ impl Owner {
 
     /// Shows a new snapshot, if the last one is old enough and says something else.
     fn show(&mut self) {
-        if self.shown.is_some_and(|shown| shown.elapsed() < SHOW_EVERY) {
+        if !self.is_stale || self.shown.is_some_and(|shown| shown.elapsed() < SHOW_EVERY) {
             return;
         }
         self.shown = Some(Instant::now());
+        self.is_stale = false;
         let slots = self.chain.as_ref().map(ChainHandle::slots).unwrap_or_default();
         let new = snapshot::of(snapshot::Sources {
             now: self.now(),
