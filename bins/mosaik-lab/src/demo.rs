@@ -155,8 +155,9 @@ async fn crash(story: &mut Story, nodes: &mut [Node]) -> Result<()> {
     story.step("n4 writes and is killed with SIGKILL; n3 goes on; n4 comes back");
     let [_, _, n3, n4] = nodes else { bail!("a demo has four nodes") };
     story.run(n4, &["record", "create", "depot-9", "--form", "depot", "name=Delta"]).await?;
+    let held = n4.status().await?.events;
     n4.kill().await?;
-    story.say("n4 is dead: its write was acknowledged, it said no goodbye");
+    story.say(format_args!("n4 is dead: it held {held} events, and said no goodbye"));
     let written = Instant::now();
     for number in 1..=MISSED {
         let record = format!("report-{number:02}");
@@ -166,11 +167,10 @@ async fn crash(story: &mut Story, nodes: &mut [Node]) -> Result<()> {
     story.say(format_args!("n3 wrote {MISSED} records in {:.1} s meanwhile", seconds(written)));
     let started = Instant::now();
     n4.start().await?;
-    let held = n4.status().await?.events;
     let agreed = agreement(&[n3, n4], STEP).await?;
     shows_record(n4, "depot-9").await?;
     story.say(format_args!(
-        "n4 came back with {held} events of its own disk, has all {} after {:.1} s, and its write is there",
+        "n4 is back, has all {} events {:.1} s after its start, and its own write is there",
         agreed.events,
         seconds(started)
     ));
