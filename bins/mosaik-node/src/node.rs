@@ -105,7 +105,13 @@ impl Node {
         let author_key = SigningKey::from_bytes(&own.author);
         let author = AuthorId(author_key.verifying_key().to_bytes());
         let id = net.node_id();
-        let ticket = Ticket { node: id, relays: Vec::new(), addresses: Vec::new() };
+        // What is known now, so that a ticket that is asked for at once isn't empty.
+        let own_addresses = net.addresses();
+        let ticket = Ticket {
+            node: id,
+            relays: own_addresses.relays.clone(),
+            addresses: own_addresses.direct.clone(),
+        };
         let (handle, desk) = handle(Snapshot::beginning(author, ticket));
         let reads = Reads::new(store.readers());
         let parts = Parts {
@@ -135,7 +141,8 @@ impl Node {
             Input::Found { peer: ticket.node, addresses, source: Source::Ticket }
         });
         let (tell, stopped) = oneshot::channel();
-        let (runtime, first) = (runtime::Handle::current(), first.collect());
+        let first = std::iter::once(Input::OwnAddresses(own_addresses)).chain(first).collect();
+        let runtime = runtime::Handle::current();
         // A thread of its own: a commit waits for the disk, and must not hold up a worker.
         std::thread::Builder::new()
             .name("owner".to_owned())

@@ -150,7 +150,8 @@ fn peers(replica: &Replica, carriers: &Carriers) -> Vec<Peer> {
             name: peer.name.clone(),
             state: shown_state(peer.state()),
             rtt_ms: path.as_ref().map(|path| path.rtt_ms as f64),
-            path: path.map(|path| format!("{} {}", path.via.as_str(), path.remote)),
+            path: path.as_ref().map(|path| path.via.as_str().to_owned()),
+            address: path.map(|path| path.remote),
             found_by: peer.found_by.as_str().to_owned(),
             last_seen_ms: (peer.heard_ms > 0).then_some(peer.heard_ms),
         }

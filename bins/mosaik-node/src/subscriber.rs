@@ -1,7 +1,8 @@
 //! The program's log: what the settings say, changed while it runs.
 //!
-//! Our own crates log at the level that was asked for, those of others at warnings, or they would
-//! drown ours. Secrets and bodies are nobody's to log.
+//! Our own crates log at the level that was asked for. Those of others warn of what is handled, such
+//! as a peer that hangs up: their errors alone are logged, and more only for who debugs. Secrets and
+//! bodies are nobody's to log.
 
 use std::{
     fs::{self, File},
@@ -106,14 +107,14 @@ fn open(path: &Path) -> anyhow::Result<File> {
 }
 
 fn targets(level: Level) -> Targets {
-    let level = match level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Trace => LevelFilter::TRACE,
+    let (ours, others) = match level {
+        Level::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        Level::Warn => (LevelFilter::WARN, LevelFilter::ERROR),
+        Level::Info => (LevelFilter::INFO, LevelFilter::ERROR),
+        Level::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
+        Level::Trace => (LevelFilter::TRACE, LevelFilter::INFO),
     };
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target(OURS, level)
+    Targets::new().with_default(others).with_target(OURS, ours)
 }
 
 #[cfg(test)]
@@ -121,12 +122,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_log_warnings_at_most() {
-        let targets = targets(Level::Trace);
-        assert!(targets.would_enable("mosaik_net::sync", &tracing::Level::TRACE));
-        assert!(!targets.would_enable("iroh", &tracing::Level::INFO));
-        assert!(targets.would_enable("iroh", &tracing::Level::WARN));
-        let quiet = super::targets(Level::Error);
-        assert!(!quiet.would_enable("iroh", &tracing::Level::WARN));
+    fn others_log_less_than_we_do() {
+        let trace = targets(Level::Trace);
+        assert!(trace.would_enable("mosaik_net::sync", &tracing::Level::TRACE));
+        assert!(!trace.would_enable("iroh", &tracing::Level::DEBUG));
+        let usual = targets(Level::Info);
+        assert!(usual.would_enable("mosaik_node::owner", &tracing::Level::INFO));
+        assert!(!usual.would_enable("iroh_gossip::net", &tracing::Level::WARN));
     }
 }

@@ -137,11 +137,13 @@ pub struct Peer {
     pub name: String,
     /// How it stands.
     pub state: PeerState,
-    /// `direct` or `relay`, of a connected one; with the address after a space where it is known.
+    /// `direct` or `relay`, of a connected one.
     pub path: Option<String>,
+    /// The address or the relay that the path leads over.
+    pub address: Option<String>,
     /// Round trip of a connected one.
     pub rtt_ms: Option<f64>,
-    /// What told of it first: `slot 3`, `ticket`, `cache`, `incoming`, `gossip`, ...
+    /// What told of it first: `ticket`, `slot`, `cache`, `inbound`, `gossip`, ...
     pub found_by: String,
     /// When it was last heard of.
     pub last_seen_ms: Option<u64>,

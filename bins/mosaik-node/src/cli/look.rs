@@ -4,7 +4,8 @@ use mosaik_api::{
     SCHEMA,
     client::{Client, ClientError},
     document::{
-        Event, Events, Feeds, Peer, PeerState, Peers, Record, RecordLine, Records, Slots, Status,
+        Event, Events, Feeds, Peer, PeerState, Peers, Record, RecordLine, Records, Slots, State,
+        Status,
     },
     failure::{Code, Failure},
     time::format_ms,
@@ -81,7 +82,7 @@ fn status(status: &Status, json: bool) -> Result<(), Failed> {
         line("node", named(&status.name, &status.node))?;
         line("network", format!("{} ({})", status.network.fingerprint, status.network.kind))?;
         line("data dir", status.data_dir.clone())?;
-        line("state", format!("{}: {}", status.state.as_str().replace('_', " "), status.doing))?;
+        line("state", state_line(status.state, &status.doing))?;
         line("peers", format!("{} connected", status.peers))?;
         let held = format!(
             "{} by {} on {}",
@@ -107,6 +108,13 @@ fn status(status: &Status, json: bool) -> Result<(), Failed> {
     }
 }
 
+/// What a node is and does, in one line that says neither twice.
+pub(super) fn state_line(state: State, doing: &str) -> String {
+    let state = state.as_str().replace('_', " ");
+    let doing = plain(doing);
+    if doing.starts_with(&state) { doing } else { format!("{state}: {doing}") }
+}
+
 /// What is held and not in the view, or not held.
 fn outside(status: &Status) -> String {
     let numbers = [
@@ -125,6 +133,12 @@ async fn identity(client: &Client, ticket: bool, json: bool) -> Result<(), Faile
     let identity = client.identity().await?;
     if json {
         return print_json(&identity);
+    }
+    if identity.addresses.is_empty() && identity.relays.is_empty() {
+        note(
+            "note: the ticket has no address yet, so only who finds this node otherwise can use it; \
+             private addresses are in it with --lab only",
+        );
     }
     if ticket {
         return print(identity.ticket);
@@ -152,10 +166,16 @@ fn peer_row(peer: &Peer) -> [String; 5] {
     [
         named(&peer.name, &peer.id),
         peer.state.as_str().to_owned(),
-        peer.path.clone().unwrap_or_default(),
+        path_text(peer),
         peer.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default(),
         plain(&peer.found_by),
     ]
+}
+
+/// `direct 192.0.2.1:4242`.
+pub(super) fn path_text(peer: &Peer) -> String {
+    let parts = [peer.path.as_deref(), peer.address.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// Shows one peer.

@@ -35,7 +35,7 @@ use tracing::{info, warn};
 
 use super::{
     Failed, Place, RunFlags, connect,
-    look::only_known,
+    look::{only_known, path_text, state_line},
     output::{named, note, plain, print},
 };
 use crate::subscriber::Log;
@@ -51,7 +51,7 @@ pub(super) fn run(place: &Place, flags: &RunFlags) -> Result<(), Failed> {
     loaded.notes.iter().for_each(|sentence| note(format!("note: {sentence}")));
     let network = match connect::named_network(loaded.network.as_ref())? {
         Some(network) => network,
-        None => only_known(&loaded.config.data_dir)?,
+        None => only_known(&loaded.config.data_dir).map_err(as_usage)?,
     };
     let log = Log::begin(&loaded.config)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
@@ -61,6 +61,14 @@ pub(super) fn run(place: &Place, flags: &RunFlags) -> Result<(), Failed> {
     // A read that hangs on a broken disk must not keep the process.
     runtime.shutdown_timeout(ANSWERS_END);
     ended
+}
+
+/// Where nothing is known yet, a network has to be named: that isn't a thing that was looked for.
+fn as_usage(failed: Failed) -> Failed {
+    match failed {
+        Failed::With(failure) => Failed::usage(failure.message),
+        Failed::NobodyReads => failed,
+    }
 }
 
 async fn foreground(
@@ -266,7 +274,7 @@ impl Teller {
         }
         let doing = (shown.state, without_countdown(&shown.doing).to_owned());
         if self.doing.as_ref() != Some(&doing) {
-            lines.push(format!("{:<11}{}", shown.state.as_str().replace('_', " "), shown.doing));
+            lines.push(format!("state      {}", state_line(shown.state, &shown.doing)));
             self.doing = Some(doing);
         }
         lines
@@ -283,8 +291,7 @@ fn peer_line(peer: &Peer, before: Option<PeerState>) -> Option<String> {
     let name = named(&peer.name, &peer.id);
     let what = match (peer.state, before) {
         (PeerState::Connected, _) => {
-            let path = peer.path.as_deref().map(|path| format!(", {path}")).unwrap_or_default();
-            format!("{name} found by {}{path}", plain(&peer.found_by))
+            format!("{name} found by {}, {}", plain(&peer.found_by), path_text(peer))
         }
         (PeerState::Lost, Some(PeerState::Connected)) => format!("{name} is lost"),
         (PeerState::Left, Some(_)) => format!("{name} left"),
@@ -316,7 +323,8 @@ mod tests {
             id: "3f2a9c".repeat(8),
             name: "team".into(),
             state,
-            path: Some("direct 192.0.2.1:4242".into()),
+            path: Some("direct".into()),
+            address: Some("192.0.2.1:4242".into()),
             rtt_ms: Some(1.0),
             found_by: "slot".into(),
             last_seen_ms: None,
@@ -329,7 +337,7 @@ mod tests {
         shown.doing = "looking for peers: 16 slots empty, next look in 5 s".into();
         assert_eq!(
             teller.changes(&shown),
-            ["isolated   looking for peers: 16 slots empty, next look in 5 s"]
+            ["state      isolated: looking for peers: 16 slots empty, next look in 5 s"]
         );
         shown.doing = "looking for peers: 16 slots empty, next look in 4 s".into();
         assert!(teller.changes(&shown).is_empty());

@@ -271,6 +271,7 @@ async fn waiting_ends_when_the_condition_holds_or_the_time_is_over() {
         name: "team".into(),
         state: PeerState::Connected,
         path: Some("direct".into()),
+        address: None,
         rtt_ms: Some(38.2),
         found_by: "ticket".into(),
         last_seen_ms: None,

@@ -155,7 +155,12 @@ fn connected(shown: &Snapshot) -> u64 {
 }
 
 fn state_sentence(shown: &Snapshot) -> String {
-    format!("the node is {}: {}", shown.state.as_str().replace('_', " "), shown.doing)
+    let state = shown.state.as_str().replace('_', " ");
+    if shown.doing.starts_with(&state) {
+        format!("the node is {}", shown.doing)
+    } else {
+        format!("the node is {state}: {}", shown.doing)
+    }
 }
 
 /// `1 peer: hq (3f2a9c), direct, 38 ms`.
