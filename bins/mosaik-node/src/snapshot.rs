@@ -154,6 +154,7 @@ fn peers(replica: &Replica, carriers: &Carriers) -> Vec<Peer> {
             address: path.map(|path| path.remote),
             found_by: peer.found_by.as_str().to_owned(),
             last_seen_ms: (peer.heard_ms > 0).then_some(peer.heard_ms),
+            reason: Some(peer.last_reason.clone()).filter(|reason| !reason.is_empty()),
         }
     };
     let mut peers: Vec<Peer> = replica.peers().iter().map(peer).collect();

@@ -147,6 +147,8 @@ pub struct Peer {
     pub found_by: String,
     /// When it was last heard of.
     pub last_seen_ms: Option<u64>,
+    /// Why the last dial or session ended, in words; of a connected one nothing.
+    pub reason: Option<String>,
 }
 
 /// How a peer stands.

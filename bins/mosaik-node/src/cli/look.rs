@@ -159,16 +159,17 @@ fn peers(peers: Peers, json: bool) -> Result<(), Failed> {
         return Ok(());
     }
     let rows: Vec<_> = peers.peers.iter().map(peer_row).collect();
-    print_table(["PEER", "STATE", "PATH", "RTT", "FOUND BY"], &rows)
+    print_table(["PEER", "STATE", "PATH", "RTT", "FOUND BY", "REASON"], &rows)
 }
 
-fn peer_row(peer: &Peer) -> [String; 5] {
+fn peer_row(peer: &Peer) -> [String; 6] {
     [
         named(&peer.name, &peer.id),
         peer.state.as_str().to_owned(),
         path_text(peer),
         peer.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default(),
         plain(&peer.found_by),
+        peer.reason.as_deref().map(plain).unwrap_or_default(),
     ]
 }
 
@@ -190,8 +191,11 @@ pub(super) async fn peer(client: &Client, id: &str, json: bool) -> Result<(), Fa
         print(format!("id         {}", peer.id))?;
         print(format!("name       {}", plain(&peer.name)))?;
         print(format!("state      {}", peer.state.as_str()))?;
+        if let Some(reason) = &peer.reason {
+            print(format!("reason     {}", plain(reason)))?;
+        }
         if peer.state == PeerState::Connected {
-            let [_, _, path, rtt, _] = peer_row(peer);
+            let [_, _, path, rtt, ..] = peer_row(peer);
             print(format!("path       {path}, {rtt}"))?;
         }
         print(format!("found by   {}", plain(&peer.found_by)))?;

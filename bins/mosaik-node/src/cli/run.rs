@@ -296,7 +296,8 @@ fn peer_line(peer: &Peer, before: Option<PeerState>) -> Option<String> {
         (PeerState::Lost, Some(PeerState::Connected)) => format!("{name} is lost"),
         (PeerState::Left, Some(_)) => format!("{name} left"),
         (PeerState::Refused, _) => {
-            format!("{name} is in another network, or speaks another protocol")
+            let reason = peer.reason.as_deref().unwrap_or("another network, or another protocol");
+            format!("{name} is refused: {}", plain(reason))
         }
         (PeerState::Blocked, Some(_)) => format!("{name} is blocked"),
         _ => return None,
@@ -328,6 +329,7 @@ mod tests {
             rtt_ms: Some(1.0),
             found_by: "slot".into(),
             last_seen_ms: None,
+            reason: None,
         }
     }
 
@@ -353,6 +355,14 @@ mod tests {
         shown.peers = vec![peer(PeerState::Left)];
         shown.state = State::InSync;
         assert_eq!(teller.changes(&shown).len(), 2);
+    }
+
+    #[test]
+    fn a_refused_peer_is_named_with_the_reason() {
+        let (mut teller, mut shown) = (Teller::default(), snapshot());
+        shown.peers = vec![Peer { reason: Some("too old".into()), ..peer(PeerState::Refused) }];
+        let lines = teller.changes(&shown);
+        assert_eq!(lines[0], "peer       team (3f2a9c) is refused: too old");
     }
 
     #[test]

@@ -275,6 +275,7 @@ async fn waiting_ends_when_the_condition_holds_or_the_time_is_over() {
         rtt_ms: Some(38.2),
         found_by: "ticket".into(),
         last_seen_ms: None,
+        reason: None,
     };
     node.show.send_modify(|shown| shown.peers.push(peer));
     let waited = client.wait(Condition::Peers(1), soon).await.expect("one is there");
