@@ -14,6 +14,7 @@ use ed25519_dalek::SigningKey;
 use mosaik_core::{
     id::{AuthorId, NodeId},
     key::Network,
+    reach::Reach,
     ticket::Ticket,
     view::ViewError,
 };
@@ -98,7 +99,7 @@ impl Node {
             let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
             chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
             if config.lab {
-                chain.reach = mosaik_dht::Reach::Lab;
+                chain.reach = Reach::Lab;
             }
             ChainClient::spawn(chain)
         });
@@ -205,7 +206,7 @@ async fn bind(
             (true, true) => RelaySetting::Default,
             (true, false) => RelaySetting::Custom(config.relays.clone()),
         },
-        reach: if config.lab { mosaik_net::Reach::Lab } else { mosaik_net::Reach::Public },
+        reach: if config.lab { Reach::Lab } else { Reach::Public },
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
         gossip: true,
     };

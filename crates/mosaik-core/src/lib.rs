@@ -13,6 +13,7 @@ pub mod id;
 pub mod key;
 pub mod kv;
 pub mod limits;
+pub mod reach;
 pub mod record;
 pub mod run;
 pub mod ticket;

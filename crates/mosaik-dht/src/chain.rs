@@ -20,10 +20,10 @@ mod status;
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use ed25519_dalek::SigningKey;
-use mosaik_core::{id::NodeId, key::SLOTS};
+use mosaik_core::{id::NodeId, key::SLOTS, reach::Reach};
 
 use crate::{
-    reach::Reach,
+    publish,
     record::{Hint, Neighbour, Record},
     slot::{SlotKeys, SlotValue},
 };
@@ -443,12 +443,12 @@ impl Chain {
         if record.node == self.node {
             return None;
         }
-        let relays = record.relays.iter().filter(|url| self.reach.allows_relay(url));
+        let relays = record.relays.iter().filter(|url| publish::allows_relay(self.reach, url));
         let addresses = record.addresses.iter().filter(|address| self.reach.allows(address));
         let candidate = Candidate {
             node: record.node,
-            relays: relays.take(crate::reach::ADDRESSES_MAX).cloned().collect(),
-            addresses: addresses.take(crate::reach::ADDRESSES_MAX).copied().collect(),
+            relays: relays.take(crate::publish::ADDRESSES_MAX).cloned().collect(),
+            addresses: addresses.take(crate::publish::ADDRESSES_MAX).copied().collect(),
             neighbours: self.dialable(&record.neighbours),
             slot,
         };
@@ -462,9 +462,10 @@ impl Chain {
         let may = |neighbour: &&Neighbour| match &neighbour.hint {
             _ if neighbour.node == self.node => false,
             Hint::Address(address) => self.reach.allows(address),
-            Hint::Relay(_) => {
-                neighbour.hint.relay_url().is_some_and(|url| self.reach.allows_relay(&url))
-            }
+            Hint::Relay(_) => neighbour
+                .hint
+                .relay_url()
+                .is_some_and(|url| publish::allows_relay(self.reach, &url)),
         };
         neighbours.iter().filter(may).cloned().collect()
     }

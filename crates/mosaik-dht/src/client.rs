@@ -17,7 +17,7 @@ use std::{
 use ed25519_dalek::SigningKey;
 use futures_lite::StreamExt;
 use mainline::{Dht, MutableItem, async_dht::AsyncDht};
-use mosaik_core::{id::NodeId, key::NetworkKeys};
+use mosaik_core::{id::NodeId, key::NetworkKeys, reach::Reach};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -27,7 +27,6 @@ use tracing::{debug, info, warn};
 
 use crate::{
     chain::{Candidate, Chain, Draw, Effect, Input, Now, Situation, SlotStatus, Summary},
-    reach::Reach,
     record::Neighbour,
     slot::{SlotKeys, SlotValue},
 };

@@ -7,11 +7,10 @@
 pub mod chain;
 pub mod client;
 pub mod lease;
-pub mod reach;
+pub mod publish;
 pub mod record;
 pub mod slot;
 
 pub use chain::{Candidate, SlotState, SlotStatus, Summary};
 pub use client::{ChainClient, ChainConfig, ChainEvent, ChainHandle};
-pub use reach::Reach;
 pub use record::{Hint, Neighbour};

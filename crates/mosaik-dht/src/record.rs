@@ -25,7 +25,7 @@ use pkarr::{
 
 use crate::{
     lease::{self, Lease, LeaseError, Scope},
-    reach,
+    publish,
     slot::{SlotKeys, SlotValue, VALUE_LEN_MAX},
 };
 
@@ -100,7 +100,7 @@ impl Hint {
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => reach::plain(address).fmt(f),
+            Self::Address(address) => publish::plain(address).fmt(f),
             Self::Relay(host) => f.write_str(host),
         }
     }
@@ -261,8 +261,8 @@ fn unsigned(key: &SigningKey, draft: &Draft) -> Record {
     };
     if !tombstone {
         record.relays =
-            draft.relays.iter().filter(|url| reach::is_publishable(url)).cloned().collect();
-        record.addresses = draft.addresses.iter().map(reach::plain).collect();
+            draft.relays.iter().filter(|url| publish::is_publishable(url)).cloned().collect();
+        record.addresses = draft.addresses.iter().map(publish::plain).collect();
         // Through its text and back: a hint that a reader could not read is left out.
         let neighbours = draft.neighbours.iter().filter_map(|Neighbour { node, hint }| {
             Some(Neighbour { node: *node, hint: Hint::parse(&hint.to_string())? })

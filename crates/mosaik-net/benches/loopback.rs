@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use mosaik_core::{id::EventId, key::Network};
-use mosaik_net::{Net, NetConfig, Reach, RelaySetting};
+use mosaik_core::{id::EventId, key::Network, reach::Reach};
+use mosaik_net::{Net, NetConfig, RelaySetting};
 use mosaik_proto::{
     carrier::{Effect, Input, SessionId},
     message::{Message, Payloads},

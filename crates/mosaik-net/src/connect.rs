@@ -19,7 +19,11 @@ use iroh::{
     Endpoint,
     endpoint::{Accepting, Incoming, IncomingAddr},
 };
-use mosaik_core::{event::Hasher, id::NodeId};
+use mosaik_core::{
+    event::Hasher,
+    id::NodeId,
+    reach::{Reach, is_public},
+};
 use mosaik_proto::{
     carrier::{Addresses, Input, Role, SessionId},
     message::ByeCode,
@@ -32,13 +36,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    SYNC_ALPN,
-    counters::Counters,
-    endpoint::to_dial,
-    gossip::Gate,
-    rate::Rate,
-    reach::{Reach, is_public},
-    reason::of_dial,
+    SYNC_ALPN, counters::Counters, endpoint::to_dial, gossip::Gate, rate::Rate, reason::of_dial,
     sync,
 };
 

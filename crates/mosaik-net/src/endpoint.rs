@@ -14,14 +14,14 @@ use iroh::{
     RelayUrl, SecretKey, Watcher,
     endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
-use mosaik_core::{id::NodeId, key::NetworkKeys};
+use mosaik_core::{id::NodeId, key::NetworkKeys, reach::Reach};
 use mosaik_proto::carrier::{Addresses, Input};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 
-use crate::{gossip::Hook, reach::Reach};
+use crate::gossip::Hook;
 
 /// The protocol that sessions speak.
 pub const SYNC_ALPN: &[u8] = b"mosaik-node/sync/1";

@@ -20,7 +20,6 @@ mod frame;
 mod gossip;
 mod net;
 mod rate;
-mod reach;
 mod reason;
 mod sync;
 
@@ -28,7 +27,6 @@ pub use counters::{Count, Counters};
 pub use endpoint::{BindError, NetConfig, RelaySetting, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;
 pub use net::{Net, Path, Via};
-pub use reach::Reach;
 pub use sync::QUEUE_LEN_MAX;
 
 #[cfg(doc)]

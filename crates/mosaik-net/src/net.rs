@@ -9,7 +9,7 @@ use std::{
 };
 
 use iroh::{Endpoint, TransportAddr, endpoint::WeakConnectionHandle};
-use mosaik_core::{event::Hasher, id::NodeId};
+use mosaik_core::{event::Hasher, id::NodeId, reach::Reach};
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, SessionId},
     hint::Hint,
@@ -28,7 +28,6 @@ use crate::{
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
     rate::Rate,
-    reach::Reach,
     sync::{Handle, News},
 };
 

@@ -9,7 +9,7 @@ use super::{
     Now, SEQ_LOCKED, SlotState, board::Seen,
 };
 use crate::{
-    lease,
+    lease, publish,
     record::{self, Draft, Record},
     slot::{self, SlotValue},
 };
@@ -518,7 +518,7 @@ impl Chain {
         let seq = i64::try_from(now_us).unwrap_or(0).min(SEQ_LOCKED).max(next);
         let issued_s = self.own_clock_s(now);
         let (relays, addresses) =
-            self.reach.choose(&self.situation.relays, &self.situation.addresses);
+            publish::choose(self.reach, &self.situation.relays, &self.situation.addresses);
         let draft = Draft {
             relays,
             addresses,
@@ -532,14 +532,14 @@ impl Chain {
 
     fn has_addresses(&self) -> bool {
         let (relays, addresses) =
-            self.reach.choose(&self.situation.relays, &self.situation.addresses);
+            publish::choose(self.reach, &self.situation.relays, &self.situation.addresses);
         !(relays.is_empty() && addresses.is_empty())
     }
 
     /// The digest of what a lease written now would cover.
     fn addresses_digest(&self) -> [u8; 32] {
         let (mut texts, addresses) =
-            self.reach.choose(&self.situation.relays, &self.situation.addresses);
+            publish::choose(self.reach, &self.situation.relays, &self.situation.addresses);
         texts.extend(addresses.iter().map(ToString::to_string));
         lease::digest(texts.iter().map(String::as_str))
     }

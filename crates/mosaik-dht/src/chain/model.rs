@@ -6,11 +6,10 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use mosaik_core::{id::NodeId, key::Network};
+use mosaik_core::{id::NodeId, key::Network, reach::Reach};
 
 use super::{Chain, Draw, Effect, Input, Now, Situation};
 use crate::{
-    reach::Reach,
     record::{self, Draft},
     slot::{SlotKeys, SlotValue},
 };
@@ -106,7 +105,7 @@ impl World {
         let mut seed = [node; 32];
         seed[..8].copy_from_slice(&self.draw.below(u64::MAX).to_be_bytes());
         self.nodes.push(Node {
-            chain: Chain::new(keys(), signing_key(node), Reach::PublicOnly),
+            chain: Chain::new(keys(), signing_key(node), Reach::Public),
             draw: Draw::from_seed(seed),
             id: node_id(node),
             situation: situation(node, 0),

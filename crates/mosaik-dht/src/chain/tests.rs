@@ -19,7 +19,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let mut bench = Self {
-            chain: Chain::new(keys(), signing_key(ME), Reach::PublicOnly),
+            chain: Chain::new(keys(), signing_key(ME), Reach::Public),
             draw: Draw::from_seed([9; 32]),
             mono_ms: 0,
             effects: Vec::new(),
@@ -452,7 +452,7 @@ fn free_slots_go_before_dead_ones() {
 fn nodes_prefer_different_slots_of_an_empty_chain() {
     let mut slots: Vec<u8> = (1..40)
         .map(|node| {
-            let mut chain = Chain::new(keys(), signing_key(node), Reach::PublicOnly);
+            let mut chain = Chain::new(keys(), signing_key(node), Reach::Public);
             let (now, mut effects) = (Now { mono_ms: 0, wall_ms: WALL_MS }, Vec::new());
             let mut draw = Draw::from_seed([0; 32]);
             chain.handle(now, &mut draw, Input::Situation(situation(node, 0)), &mut effects);

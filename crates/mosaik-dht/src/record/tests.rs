@@ -2,6 +2,7 @@ use ed25519_dalek::SigningKey;
 use mosaik_core::{
     id::{AuthorId, Fingerprint},
     key::Network,
+    reach::Reach,
 };
 use proptest::prelude::*;
 
@@ -154,7 +155,7 @@ fn what_does_not_fit_is_left_out_neighbours_first() {
 fn forty_addresses_at_the_cap_fit_with_a_relay_and_a_neighbour() {
     let addresses: Vec<SocketAddr> =
         (0..40).map(|i| format!("[2001:db8:1:2:3:4:5:{i}]:4242").parse().expect("v6")).collect();
-    let (relays, addresses) = crate::Reach::PublicOnly.choose(&draft().relays, &addresses);
+    let (relays, addresses) = publish::choose(Reach::Public, &draft().relays, &addresses);
     let (_, record) = built(&public(), 0, &Draft { relays, addresses, ..draft() });
     assert_eq!((record.relays.len(), record.addresses.len()), (1, 7));
     assert!(!record.neighbours.is_empty());
@@ -519,7 +520,7 @@ fn drafts() -> impl Strategy<Value = Draft> {
     let addresses = prop::collection::vec(any::<SocketAddr>(), 0..12);
     let relays = prop::collection::vec("https://[a-z0-9.-]{1,200}/", 0..4);
     let hints = prop_oneof![
-        any::<SocketAddr>().prop_map(|address| Hint::Address(reach::plain(&address))),
+        any::<SocketAddr>().prop_map(|address| Hint::Address(publish::plain(&address))),
         "[a-z0-9.-]{1,200}".prop_map(Hint::Relay),
     ];
     let neighbours = prop::collection::vec(

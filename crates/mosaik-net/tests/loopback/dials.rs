@@ -2,8 +2,8 @@
 
 use std::net::UdpSocket;
 
-use mosaik_core::id::NodeId;
-use mosaik_net::{BindError, Net, NetConfig, Reach, RelaySetting, SYNC_ALPN};
+use mosaik_core::{id::NodeId, reach::Reach};
+use mosaik_net::{BindError, Net, NetConfig, RelaySetting, SYNC_ALPN};
 use mosaik_proto::carrier::Addresses;
 use tokio::{sync::mpsc, time::Instant};
 

@@ -9,8 +9,9 @@ use iroh::{
 use mosaik_core::{
     id::{EventId, NodeId},
     key::Network,
+    reach::Reach,
 };
-use mosaik_net::{Net, NetConfig, Reach, RelaySetting, SYNC_ALPN};
+use mosaik_net::{Net, NetConfig, RelaySetting, SYNC_ALPN};
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Role, SessionId},
     message::{Bye, ByeCode, Message, Payloads},

@@ -68,7 +68,7 @@ fn host(url: &str) -> Option<&str> {
 }
 
 /// Whether an address, in its canonical form, is one of the public internet.
-pub(crate) fn is_public(ip: IpAddr) -> bool {
+pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
