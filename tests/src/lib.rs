@@ -1,8 +1,14 @@
-//! What the tests of the whole share: where things are, and clusters made for a test.
+//! What the tests of the whole share: where things are, clusters made for a test, and what nodes
+//! have acknowledged.
+
+mod acknowledged;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use mosaik_lab::{Cluster, cluster::Builder};
+
+pub use acknowledged::{Acknowledged, Held};
 
 /// The repository's top.
 pub fn repository() -> PathBuf {
@@ -19,4 +25,16 @@ pub fn data(name: &str) -> PathBuf {
 /// gossip misses doesn't make a test wait a minute.
 pub fn cluster(nodes: usize) -> Builder {
     Cluster::builder().nodes(nodes).sync_every(2, 1).exclusive()
+}
+
+/// Makes the cluster and plays `story` on it.
+///
+/// # Panics
+///
+/// If the story fails: while the cluster is still there, so that its logs stay to be read.
+pub async fn play(cluster: Builder, story: impl AsyncFnOnce(&mut Cluster) -> Result<()>) {
+    let mut cluster = cluster.build().await.unwrap_or_else(|error| panic!("{error:#}"));
+    if let Err(error) = story(&mut cluster).await {
+        panic!("{error:#}");
+    }
 }

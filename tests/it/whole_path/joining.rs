@@ -1,0 +1,172 @@
+//! The ways in which two nodes meet, each alone; and who is kept out.
+
+use std::net::UdpSocket;
+
+use anyhow::{Context, Result, ensure};
+use mosaik_api::document::{Peer, PeerState, Peers};
+use mosaik_lab::{Cluster, Node, binary::node_binary, process::Group, wait};
+use mosaik_tests::{cluster, play};
+use serde_json::json;
+
+use super::{STEP, create, record, ticket};
+
+/// A ticket is all that a network without internet needs.
+#[tokio::test]
+async fn two_nodes_with_a_ticket_and_no_dht_converge() {
+    play(cluster(2).dht(0).relay(false), async |cluster: &mut Cluster| {
+        let [n1, n2] = &mut cluster.nodes[..] else { unreachable!("two nodes") };
+        n1.start().await?;
+        let ticket = ticket(n1).await?;
+        n2.arguments.extend(["--peer".into(), ticket]);
+        n2.start().await?;
+        converge(cluster).await?;
+        let [n1, n2] = &cluster.nodes[..] else { unreachable!("two nodes") };
+        ensure!(n2.slots().await?.slots.is_empty(), "there are slots without a DHT");
+        let (seen1, seen2) = (peer(n1, n2).await?, peer(n2, n1).await?);
+        ensure!(seen2.found_by == "ticket", "found by {}", seen2.found_by);
+        ensure!(seen1.found_by == "inbound", "found by {}", seen1.found_by);
+        is_direct(&seen1)?;
+        is_direct(&seen2)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_nodes_with_the_dht_and_no_relay_converge() {
+    play(cluster(2).relay(false), async |cluster: &mut Cluster| {
+        cluster.start().await?;
+        converge(cluster).await?;
+        let [n1, n2] = &cluster.nodes[..] else { unreachable!("two nodes") };
+        let (seen1, seen2) = (peer(n1, n2).await?, peer(n2, n1).await?);
+        let found = [seen1.found_by.as_str(), seen2.found_by.as_str()];
+        ensure!(found.contains(&"slot"), "nobody was found in a slot, but by {found:?}");
+        is_direct(&seen1)?;
+        is_direct(&seen2)
+    })
+    .await;
+}
+
+/// The ticket names an address that nobody answers on any more, and a relay that does know the node.
+#[tokio::test]
+async fn a_relay_leads_to_a_node_whose_address_has_changed() {
+    play(cluster(2).dht(0), async |cluster: &mut Cluster| {
+        let url = cluster.relay().context("it has a relay")?.url().to_owned();
+        let [n1, n2] = &mut cluster.nodes[..] else { unreachable!("two nodes") };
+        n1.start().await?;
+        let has_relay = async || {
+            let identity = n1.identity().await.map_err(|error| format!("{error:#}"))?;
+            let is_there = identity.relays == [url.clone()] && identity.addresses.len() == 1;
+            if is_there { Ok(identity) } else { Err(format!("{identity:?}")) }
+        };
+        let before = wait::until("the relay in the ticket", STEP, has_relay).await?;
+        n1.stop().await?;
+        // Somebody else has the port now, and does not answer.
+        let _taken = UdpSocket::bind(&before.addresses[0]).context("the port of a stopped node")?;
+        n1.start().await?;
+        ensure!(!n1.identity().await?.addresses.contains(&before.addresses[0]), "it has moved");
+        n2.arguments.extend(["--peer".into(), before.ticket]);
+        n2.start().await?;
+        converge(cluster).await?;
+        let [n1, n2] = &cluster.nodes[..] else { unreachable!("two nodes") };
+        ensure!(peer(n2, n1).await?.found_by == "ticket", "found in another way");
+        Ok(())
+    })
+    .await;
+}
+
+/// Who has the node's address but not the network's secret learns nothing, and both ends can read why.
+#[tokio::test]
+async fn a_secret_network_converges_and_a_stranger_is_refused_with_a_reason_on_both_ends() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let (ours, theirs) =
+        (new_secret(scratch.path(), "a").await, new_secret(scratch.path(), "b").await);
+    assert_ne!(ours, theirs);
+    play(cluster(3).relay(false).network(&ours), async |cluster: &mut Cluster| {
+        let [n1, n2, stranger] = &mut cluster.nodes[..] else { unreachable!("three nodes") };
+        n1.start().await?;
+        n2.start().await?;
+        for node in [&*n1, &*n2] {
+            node.wait_until("one peer", STEP, |status| status.peers == 1).await?;
+        }
+        create(n1, "secret-1", "of", json!("n1")).await?;
+        for word in &mut stranger.arguments {
+            if *word == ours {
+                word.clone_from(&theirs);
+            }
+        }
+        let ticket = ticket(n1).await?;
+        stranger.arguments.extend(["--peer".into(), ticket]);
+        stranger.start().await?;
+        for (near, far) in [(&*stranger, &*n1), (&*n1, &*stranger)] {
+            let far = far.identity().await?.node;
+            let what = format!("{} to have refused the other", near.name());
+            let refused = wait::until(&what, STEP, || refusal(near, &far)).await?;
+            let reason = refused.reason.context("a refused peer has a reason")?;
+            ensure!(reason.contains("not in this network"), "{} says {reason:?}", near.name());
+            // A person sees it without being asked.
+            let said = async || {
+                let log = std::fs::read_to_string(near.log()).map_err(|e| e.to_string())?;
+                let line = log.lines().find(|line| line.contains(" is refused: "));
+                line.map(str::to_owned).ok_or(log)
+            };
+            let line = wait::until("a line that says so", STEP, said).await?;
+            ensure!(line.contains(&reason) && line.contains(&far[..6]), "{line:?}");
+        }
+        let status = stranger.status().await?;
+        ensure!(status.peers == 0 && status.events == 1, "the stranger has {status:?}");
+        let [n1, n2, _] = &cluster.nodes[..] else { unreachable!("three nodes") };
+        let agreed = mosaik_lab::cluster::agreement(&[n1, n2], STEP).await?;
+        ensure!(agreed.frontier.len() == 2, "the stranger's feed came in: {:?}", agreed.frontier);
+        record(n2, "secret-1").await.map(|_| ())
+    })
+    .await;
+}
+
+/// Both write, and both have it all.
+async fn converge(cluster: &mut Cluster) -> Result<()> {
+    for node in &cluster.nodes {
+        node.wait_until("one peer", STEP, |status| status.peers == 1).await?;
+        create(node, &format!("of-{}", node.name()), "of", json!(node.name())).await?;
+    }
+    let agreed = cluster.agreement(STEP).await?;
+    // Two names, two records with a field each.
+    ensure!(agreed.events == 6, "{} events", agreed.events);
+    for node in &cluster.nodes {
+        for other in ["n1", "n2"] {
+            let found = record(node, &format!("of-{other}")).await?;
+            ensure!(found.fields["of"] == json!(other), "{found:?}");
+        }
+    }
+    Ok(())
+}
+
+async fn peer(node: &Node, other: &Node) -> Result<Peer> {
+    let id = other.identity().await?.node;
+    let Peers { peers, .. } = node.run(&["peers", "--json"]).await?.json()?;
+    peers.into_iter().find(|peer| peer.id == id).context("an unknown peer")
+}
+
+fn is_direct(peer: &Peer) -> Result<()> {
+    let address = peer.address.as_deref().unwrap_or_default();
+    let is_direct = peer.path.as_deref() == Some("direct") && address.starts_with("127.0.0.1:");
+    ensure!(peer.state == PeerState::Connected && is_direct, "{peer:?}");
+    Ok(())
+}
+
+async fn refusal(node: &Node, peer: &str) -> Result<Peer, String> {
+    let peers = node.peers().await.map_err(|error| format!("{error:#}"))?.peers;
+    let found = peers.iter().find(|other| other.id == peer && other.state == PeerState::Refused);
+    found.cloned().ok_or_else(|| format!("{peers:?}"))
+}
+
+/// What `network new` prints.
+async fn new_secret(directory: &std::path::Path, name: &str) -> String {
+    let made = async {
+        let binary = tokio::task::spawn_blocking(node_binary).await??;
+        let node = Node::new(directory, name, binary, Group::Shared)?;
+        node.run(&["network", "new"]).await?.ok()
+    };
+    let id = made.await.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(id.starts_with("mnet1"), "{id}");
+    id.trim().to_owned()
+}
