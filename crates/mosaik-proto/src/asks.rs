@@ -2,10 +2,12 @@
 //!
 //! Invariants:
 //! - An author is asked of one session at a time, another of its tips when that `Want` is closed.
-//! - What is granted and not yet here stays within [`CREDIT_MAX`] for all peers together.
+//! - What is granted and not yet here stays within [`CREDIT_MAX`] for all peers together, half of it
+//!   for one of them. Where the sender might wait for more, more is granted as soon as there is some.
 //! - Feeds with the fewest missing events go first, then round by bytes: one huge feed can't starve
 //!   a hundred small ones.
-//! - What peers claim is bounded; what doesn't fit, the next comparison brings again.
+//! - What peers claim is bounded; what doesn't fit, the next comparison brings again. No claim is
+//!   believed for ever: who doesn't bring what it claims is asked no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,18 +17,28 @@ use crate::{carrier::SessionId, message::RUN_BYTES_MAX};
 
 /// Bytes of runs that may be on their way to this node from all peers together.
 pub const CREDIT_MAX: u64 = 16 << 20;
+/// Of these from one peer: so nobody can keep all from the others.
+const CREDIT_SESSION_MAX: u64 = CREDIT_MAX / 2;
 /// Bytes granted to one `Want` at a time: the longest run. A `Want` gets more when less than that is
 /// left, for then its sender may hold a run that doesn't fit the rest, and wait.
 pub(crate) const CREDIT_ASK: u64 = RUN_BYTES_MAX as u64;
-/// How long a `Want` may bring nothing before another session is asked, in milliseconds.
+/// What a missing event is reckoned at in the first credit of a `Want`, in bytes: a guess.
+const CREDIT_EVENT: u64 = 1 << 10;
+/// The least first credit, in bytes: one run goes whatever the credit, and few have fewer.
+const CREDIT_MIN: u64 = 16 << 10;
+/// How long a session may be silent before another one is asked, in milliseconds.
 pub(crate) const STALL_MS: u64 = 2000;
-/// How long a `Want` may bring no run while others wait for its credit, in milliseconds: a full run
-/// takes that long at 80 kbit/s.
-const HOARD_MS: u64 = 30_000;
+/// How long a session that speaks may bring no run of a `Want` before another one is asked, in
+/// milliseconds: some full runs of other feeds on a slow line.
+const UNSERVED_MS: u64 = 10_000;
+/// How long where there is no other one, in milliseconds. Then the next comparison asks anew.
+const GIVE_UP_MS: u64 = 60_000;
 /// How old a head must be before it is asked for, in milliseconds: its run is mostly on its way.
 pub(crate) const HEAD_WAIT_MS: u64 = 200;
-/// Authors that may wait to be asked for.
+/// Authors that may be claimed at a time.
 const AUTHORS_MAX: usize = 65_536;
+/// Tips of all of them that may be claimed at a time.
+const CLAIMS_MAX: usize = 2 * AUTHORS_MAX;
 
 /// A `Want` to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,38 +49,96 @@ pub(crate) struct Next {
     pub(crate) credit: u64,
 }
 
+/// What one `Want` has to do with.
 #[derive(Debug)]
 struct Open {
     session: SessionId,
     tip: Tip,
     /// Granted and not yet here.
     credit: u64,
-    /// When the session last brought anything.
-    progress_ms: u64,
-    /// When it last brought a run of this author.
-    run_ms: u64,
+    /// When it began or last brought a run.
+    moved_ms: u64,
+    /// Whether it has brought a run.
+    has_moved: bool,
+    /// Whether the long locator has gone.
+    is_long: bool,
+}
+
+/// A tip that is not held.
+#[derive(Debug, Default)]
+struct Claim {
+    /// The sessions that say they hold it.
+    sessions: BTreeSet<SessionId>,
+    /// Not to be asked for before this.
+    due_ms: u64,
 }
 
 #[derive(Debug, Default)]
 struct Claims {
-    /// Tips that are not held, and the sessions that say they hold them.
-    tips: BTreeMap<Tip, BTreeSet<SessionId>>,
-    open: Option<Open>,
-    /// Not before this.
-    due_ms: u64,
-    /// Missing events, as far as claimed; then the bytes got, so that turns go round.
+    tips: BTreeMap<Tip, Claim>,
+    stage: Stage,
+    /// Missing events, as far as claimed; then also the bytes got, so that turns go round.
     rank: u64,
+}
+
+#[derive(Debug, Default)]
+enum Stage {
+    /// Not due yet.
+    #[default]
+    Young,
+    /// To be asked for when there is credit.
+    Waiting,
+    /// Asked for.
+    Asked(Open),
+}
+
+/// What is to be known of a session.
+#[derive(Debug, Default)]
+struct Line {
+    granted: u64,
+    heard_ms: u64,
 }
 
 /// What is claimed to be out there, and what is asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
     authors: BTreeMap<AuthorId, Claims>,
-    /// Authors without an open `Want`, by rank.
-    waiting: BTreeSet<(u64, AuthorId)>,
-    /// Authors with one.
-    open: BTreeSet<AuthorId>,
+    /// Authors that are not due yet, by when they are.
+    young: BTreeSet<(u64, AuthorId)>,
+    /// Authors that wait, by rank, with each session that holds their greatest claimed tip.
+    waiting: BTreeMap<SessionId, BTreeSet<(u64, AuthorId)>>,
+    /// Authors with an open `Want`.
+    asked: BTreeSet<AuthorId>,
+    lines: BTreeMap<SessionId, Line>,
     granted: u64,
+    /// Tips of all authors.
+    tips: usize,
+}
+
+impl Claims {
+    fn due_ms(&self) -> u64 {
+        self.tips.values().map(|claim| claim.due_ms).min().unwrap_or_default()
+    }
+
+    /// The sessions that hold the greatest tip. On a feed without branches it brings the rest along.
+    fn holders(&self) -> impl Iterator<Item = SessionId> {
+        let greatest = self.tips.last_key_value();
+        greatest.into_iter().flat_map(|(_, claim)| claim.sessions.iter().copied())
+    }
+
+    fn open(&self) -> Option<&Open> {
+        match &self.stage {
+            Stage::Asked(open) => Some(open),
+            Stage::Young | Stage::Waiting => None,
+        }
+    }
+
+    fn open_mut(&mut self) -> Option<&mut Open> {
+        match &mut self.stage {
+            Stage::Asked(open) => Some(open),
+            Stage::Young | Stage::Waiting => None,
+        }
+    }
 }
 
 impl Asks {
@@ -82,38 +152,38 @@ impl Asks {
         gap: u64,
         due_ms: u64,
     ) -> bool {
-        if self.authors.len() >= AUTHORS_MAX && !self.authors.contains_key(&author) {
+        let known = self.authors.get(&author);
+        let has_room = match known {
+            None => self.authors.len() < AUTHORS_MAX && self.tips < CLAIMS_MAX,
+            Some(claims) => {
+                claims.tips.contains_key(&tip)
+                    || (claims.tips.len() < TIPS_MAX && self.tips < CLAIMS_MAX)
+            }
+        };
+        if !has_room {
             return false;
         }
-        let claims = self.authors.entry(author).or_insert_with(|| {
-            self.waiting.insert((gap, author));
-            Claims { rank: gap, due_ms, ..Claims::default() }
-        });
-        claims.due_ms = claims.due_ms.min(due_ms);
-        let has_room = claims.tips.len() < TIPS_MAX || claims.tips.contains_key(&tip);
-        if has_room {
-            claims.tips.entry(tip).or_default().insert(session);
+        if known.is_none() {
+            self.authors.insert(author, Claims { rank: gap, ..Claims::default() });
         }
-        has_room
+        self.change(&author, |claims| {
+            let claim =
+                claims.tips.entry(tip).or_insert(Claim { due_ms, sessions: BTreeSet::new() });
+            claim.due_ms = claim.due_ms.min(due_ms);
+            claim.sessions.insert(session);
+        });
+        true
     }
 
     /// Tips of `author` that are claimed.
     pub(crate) fn claimed(&self, author: &AuthorId) -> Vec<Tip> {
-        self.authors
-            .get(author)
-            .map(|claims| claims.tips.keys().copied().collect())
-            .unwrap_or_default()
+        let claims = self.authors.get(author);
+        claims.map(|claims| claims.tips.keys().copied().collect()).unwrap_or_default()
     }
 
     /// Whether any session still claims this tip.
     pub(crate) fn is_claimed(&self, author: &AuthorId, tip: Tip) -> bool {
         self.authors.get(author).is_some_and(|claims| claims.tips.contains_key(&tip))
-    }
-
-    /// Whether `session` is being asked for `author`.
-    pub(crate) fn is_asked(&self, session: SessionId, author: &AuthorId) -> bool {
-        let open = self.authors.get(author).and_then(|claims| claims.open.as_ref());
-        open.is_some_and(|open| open.session == session)
     }
 
     /// Whether anything is claimed that is neither held nor given up.
@@ -136,31 +206,43 @@ impl Asks {
     /// `session` can't serve `tip` after all; none: nothing of the author.
     pub(crate) fn lacks(&mut self, session: SessionId, author: &AuthorId, tip: Option<Tip>) {
         self.change(author, |claims| {
-            claims.tips.retain(|claimed, sessions| {
+            claims.tips.retain(|claimed, claim| {
                 if tip.is_none_or(|tip| tip == *claimed) {
-                    sessions.remove(&session);
+                    claim.sessions.remove(&session);
                 }
-                !sessions.is_empty()
+                !claim.sessions.is_empty()
             });
         });
     }
 
+    /// Whether `session` may be sent the long locator for its open `Want` to `tip`: once.
+    pub(crate) fn may_be_long(
+        &mut self,
+        session: SessionId,
+        author: &AuthorId,
+        tip: Option<Tip>,
+    ) -> bool {
+        let open = self.authors.get_mut(author).and_then(Claims::open_mut);
+        open.filter(|open| open.session == session && Some(open.tip) == tip)
+            .is_some_and(|open| !std::mem::replace(&mut open.is_long, true))
+    }
+
     /// The session is gone.
     pub(crate) fn close(&mut self, session: SessionId) {
-        let authors: Vec<AuthorId> = self.authors.keys().copied().collect();
+        let claims_of =
+            |claims: &Claims| claims.tips.values().any(|claim| claim.sessions.contains(&session));
+        let authors: Vec<AuthorId> =
+            self.authors.iter().filter(|(_, c)| claims_of(c)).map(|(author, _)| *author).collect();
         for author in authors {
             self.lacks(session, &author, None);
         }
+        self.lines.remove(&session);
     }
 
     /// Something came on a session, be it part of a frame.
     pub(crate) fn progress(&mut self, session: SessionId, now_ms: u64) {
-        for author in &self.open {
-            if let Some(open) = self.authors.get_mut(author).and_then(|claims| claims.open.as_mut())
-                && open.session == session
-            {
-                open.progress_ms = now_ms;
-            }
+        if let Some(line) = self.lines.get_mut(&session) {
+            line.heard_ms = now_ms;
         }
     }
 
@@ -173,18 +255,13 @@ impl Asks {
         now_ms: u64,
     ) {
         let Some(claims) = self.authors.get_mut(author) else { return };
-        let Some(open) = claims.open.as_mut().filter(|open| open.session == session) else {
-            return;
-        };
-        claims.rank = claims.rank.saturating_add(len);
+        let rank = claims.rank.saturating_add(len);
+        let Some(open) = claims.open_mut().filter(|open| open.session == session) else { return };
         let used = len.min(open.credit);
         open.credit -= used;
-        open.run_ms = now_ms;
-        self.granted -= used;
-    }
-
-    fn has_credit(&self) -> bool {
-        self.granted + CREDIT_ASK <= CREDIT_MAX
+        (open.moved_ms, open.has_moved) = (now_ms, true);
+        claims.rank = rank;
+        self.give_back(session, used);
     }
 
     /// Asks for `author` at once if nothing stands against it: of `session`.
@@ -194,42 +271,27 @@ impl Asks {
         author: &AuthorId,
         now_ms: u64,
     ) -> Option<Next> {
-        if !self.has_credit() {
+        let claims = self.authors.get(author)?;
+        if claims.open().is_some() || !self.has_credit(session) {
             return None;
         }
-        let claims = self.authors.get_mut(author)?;
-        if claims.open.is_some() {
-            return None;
-        }
-        let tip = *claims.tips.iter().rev().find(|(_, sessions)| sessions.contains(&session))?.0;
+        let mut tips = claims.tips.iter().rev();
+        let tip = *tips.find(|(_, claim)| claim.sessions.contains(&session))?.0;
         Some(self.open(*author, session, tip, now_ms))
     }
 
     /// All that may be asked for now: more of what comes, then what is new.
     pub(crate) fn next(&mut self, now_ms: u64) -> Vec<Next> {
         self.give_up_stalled(now_ms);
-        let mut next = self.top_up();
-        let mut load: BTreeMap<SessionId, usize> = BTreeMap::new();
-        for author in &self.open {
-            if let Some(open) = self.authors.get(author).and_then(|claims| claims.open.as_ref()) {
-                *load.entry(open.session).or_default() += 1;
-            }
+        while let Some((due_ms, author)) = self.young.first().copied()
+            && due_ms <= now_ms
+        {
+            self.stage(&author, Stage::Waiting);
         }
-        let due: Vec<AuthorId> = self
-            .waiting
-            .iter()
-            .filter(|(_, author)| self.authors.get(author).is_some_and(|c| c.due_ms <= now_ms))
-            .map(|(_, author)| *author)
-            .take(((CREDIT_MAX - self.granted) / CREDIT_ASK) as usize)
-            .collect();
-        for author in due {
-            let Some(claims) = self.authors.get(&author) else { continue };
-            // The greatest tip: on a feed without branches it brings the rest along.
-            let Some((tip, sessions)) = claims.tips.last_key_value() else { continue };
-            let least =
-                sessions.iter().min_by_key(|session| load.get(session).copied().unwrap_or(0));
-            let Some(session) = least.copied() else { continue };
-            *load.entry(session).or_default() += 1;
+        let mut next = self.top_up();
+        while let Some((session, author)) = self.most_wanted() {
+            let tips = self.authors.get(&author).and_then(|claims| claims.tips.last_key_value());
+            let Some((tip, _)) = tips else { break };
             next.push(self.open(author, session, *tip, now_ms));
         }
         next
@@ -237,102 +299,160 @@ impl Asks {
 
     /// When something becomes due or stalls, if anything waits.
     pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
-        let due =
-            self.waiting.iter().filter_map(|(_, author)| Some(self.authors.get(author)?.due_ms));
-        let stalls = self.open.iter().filter_map(|author| {
-            let claims = self.authors.get(author)?;
-            let open = claims.open.as_ref()?;
-            let alternative =
-                claims.tips.values().any(|sessions| sessions.iter().any(|s| *s != open.session));
-            alternative.then_some(open.progress_ms + STALL_MS)
-        });
-        let hoards = self.open.iter().filter_map(|author| {
-            let open = self.authors.get(author)?.open.as_ref()?;
-            Some(open.run_ms + HOARD_MS)
-        });
-        let has_credit = self.has_credit();
-        due.filter(|_| has_credit).chain(stalls).chain(hoards.filter(|_| !has_credit)).min()
+        let due = self.young.first().map(|(due_ms, _)| *due_ms);
+        let stalls = self.asked.iter().filter_map(|author| self.stalls_at_ms(author));
+        stalls.chain(due).min()
+    }
+
+    fn has_credit(&self, session: SessionId) -> bool {
+        let of_session = self.lines.get(&session).map_or(0, |line| line.granted);
+        self.granted + CREDIT_ASK <= CREDIT_MAX && of_session + CREDIT_ASK <= CREDIT_SESSION_MAX
+    }
+
+    fn grant(&mut self, session: SessionId, credit: u64, now_ms: Option<u64>) {
+        self.granted += credit;
+        let line = self.lines.entry(session).or_default();
+        line.granted += credit;
+        line.heard_ms = line.heard_ms.max(now_ms.unwrap_or_default());
+    }
+
+    fn give_back(&mut self, session: SessionId, credit: u64) {
+        self.granted -= credit;
+        if let Some(line) = self.lines.get_mut(&session) {
+            line.granted -= credit;
+        }
+    }
+
+    /// Of the authors that wait with a session that has credit left the one with the lowest rank,
+    /// and of its sessions the one that has least to do.
+    fn most_wanted(&self) -> Option<(SessionId, AuthorId)> {
+        let first = |(session, authors): (&SessionId, &BTreeSet<(u64, AuthorId)>)| {
+            let load = self.lines.get(session).map_or(0, |line| line.granted);
+            let (rank, author) = authors.first().filter(|_| self.has_credit(*session))?;
+            Some((*rank, *author, load, *session))
+        };
+        let (_, author, _, session) = self.waiting.iter().filter_map(first).min()?;
+        Some((session, author))
     }
 
     /// More credit for the `Want`s that run low; those that have got least so far go first.
     fn top_up(&mut self) -> Vec<Next> {
         let low = |author: &AuthorId| {
             let claims = self.authors.get(author)?;
-            let open = claims.open.as_ref().filter(|open| open.credit < CREDIT_ASK)?;
+            let open = claims.open().filter(|open| open.has_moved && open.credit < CREDIT_ASK)?;
             Some((claims.rank, *author, open.session, open.tip))
         };
-        let mut low: Vec<_> = self.open.iter().filter_map(low).collect();
+        let mut low: Vec<_> = self.asked.iter().filter_map(low).collect();
         low.sort_unstable();
-        low.truncate(((CREDIT_MAX - self.granted) / CREDIT_ASK) as usize);
-        for (_, author, ..) in &low {
-            if let Some(open) = self.authors.get_mut(author).and_then(|claims| claims.open.as_mut())
-            {
+        let mut next = Vec::new();
+        for (_, author, session, tip) in low {
+            if !self.has_credit(session) {
+                continue;
+            }
+            if let Some(open) = self.authors.get_mut(&author).and_then(Claims::open_mut) {
                 open.credit += CREDIT_ASK;
-                self.granted += CREDIT_ASK;
+                self.grant(session, CREDIT_ASK, None);
+                next.push(Next { session, author, tip, credit: CREDIT_ASK });
             }
         }
-        let want = |(_, author, session, tip)| Next { session, author, tip, credit: CREDIT_ASK };
-        low.into_iter().map(want).collect()
+        next
     }
 
     fn open(&mut self, author: AuthorId, session: SessionId, tip: Tip, now_ms: u64) -> Next {
-        if let Some(claims) = self.authors.get_mut(&author) {
-            self.waiting.remove(&(claims.rank, author));
-            claims.open = Some(Open {
-                session,
-                tip,
-                credit: CREDIT_ASK,
-                progress_ms: now_ms,
-                run_ms: now_ms,
-            });
-        }
-        self.open.insert(author);
-        self.granted += CREDIT_ASK;
-        Next { session, author, tip, credit: CREDIT_ASK }
+        let gap = self.authors.get(&author).map_or(0, |claims| claims.rank);
+        let credit = gap.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, CREDIT_ASK);
+        let (has_moved, is_long) = (false, false);
+        let open = Open { session, tip, credit, moved_ms: now_ms, has_moved, is_long };
+        self.stage(&author, Stage::Asked(open));
+        self.grant(session, credit, Some(now_ms));
+        Next { session, author, tip, credit }
     }
 
-    /// A `Want` that brings nothing is closed where another session says it has the feed too, or
-    /// where others wait for its credit.
+    /// When the open `Want` of `author` is given up if nothing comes.
+    fn stalls_at_ms(&self, author: &AuthorId) -> Option<u64> {
+        let claims = self.authors.get(author)?;
+        let open = claims.open()?;
+        let others = |claim: &Claim| claim.sessions.iter().any(|other| *other != open.session);
+        if !claims.tips.values().any(others) {
+            return Some(open.moved_ms + GIVE_UP_MS);
+        }
+        let heard_ms = self.lines.get(&open.session).map_or(0, |line| line.heard_ms);
+        Some((heard_ms.max(open.moved_ms) + STALL_MS).min(open.moved_ms + UNSERVED_MS))
+    }
+
+    /// A `Want` that brings nothing is closed, soon where another session says it has the feed too.
     fn give_up_stalled(&mut self, now_ms: u64) {
-        let has_credit = self.has_credit();
-        let stalled: Vec<(AuthorId, SessionId)> = self
-            .open
-            .iter()
-            .filter_map(|author| {
-                let claims = self.authors.get(author)?;
-                let open = claims.open.as_ref()?;
-                let late = open.progress_ms + STALL_MS <= now_ms;
-                let other = claims
-                    .tips
-                    .values()
-                    .any(|sessions| sessions.iter().any(|s| *s != open.session));
-                let hoards = !has_credit && open.run_ms + HOARD_MS <= now_ms;
-                ((late && other) || hoards).then_some((*author, open.session))
-            })
-            .collect();
-        for (author, session) in stalled {
-            self.lacks(session, &author, None);
+        let has_stalled =
+            |author: &&AuthorId| self.stalls_at_ms(author).is_some_and(|ms| ms <= now_ms);
+        let stalled: Vec<AuthorId> = self.asked.iter().filter(has_stalled).copied().collect();
+        for author in stalled {
+            let open = self.authors.get(&author).and_then(Claims::open);
+            if let Some(session) = open.map(|open| open.session) {
+                self.lacks(session, &author, None);
+            }
         }
     }
 
     /// Changes the claims of an author, and closes its `Want` if its tip is no longer claimed of the
     /// session that is asked.
     fn change(&mut self, author: &AuthorId, change: impl FnOnce(&mut Claims)) {
-        let Some(claims) = self.authors.get_mut(author) else { return };
-        let rank = claims.rank;
-        change(claims);
-        let closed = claims.open.as_ref().is_some_and(|open| {
-            claims.tips.get(&open.tip).is_none_or(|sessions| !sessions.contains(&open.session))
-        });
-        if closed && let Some(open) = claims.open.take() {
-            self.granted -= open.credit;
-            self.open.remove(author);
-            self.waiting.insert((claims.rank, *author));
+        let Some(mut claims) = self.unlist(author) else { return };
+        self.tips -= claims.tips.len();
+        change(&mut claims);
+        self.tips += claims.tips.len();
+        if let Stage::Asked(open) = &claims.stage
+            && claims
+                .tips
+                .get(&open.tip)
+                .is_none_or(|claim| !claim.sessions.contains(&open.session))
+        {
+            let (session, credit) = (open.session, open.credit);
+            self.give_back(session, credit);
+            claims.stage = Stage::Young;
         }
-        if claims.tips.is_empty() {
-            self.waiting.remove(&(rank, *author));
-            self.authors.remove(author);
+        if !claims.tips.is_empty() {
+            self.list(*author, claims);
         }
+    }
+
+    fn stage(&mut self, author: &AuthorId, stage: Stage) {
+        if let Some(claims) = self.unlist(author) {
+            self.list(*author, Claims { stage, ..claims });
+        }
+    }
+
+    /// Takes an author out of every list.
+    fn unlist(&mut self, author: &AuthorId) -> Option<Claims> {
+        let claims = self.authors.remove(author)?;
+        match &claims.stage {
+            Stage::Young => drop(self.young.remove(&(claims.due_ms(), *author))),
+            Stage::Asked(_) => drop(self.asked.remove(author)),
+            Stage::Waiting => {
+                for session in claims.holders() {
+                    if let Some(waiting) = self.waiting.get_mut(&session) {
+                        waiting.remove(&(claims.rank, *author));
+                        if waiting.is_empty() {
+                            self.waiting.remove(&session);
+                        }
+                    }
+                }
+            }
+        }
+        Some(claims)
+    }
+
+    /// Puts an author into the list of its stage.
+    fn list(&mut self, author: AuthorId, claims: Claims) {
+        match &claims.stage {
+            Stage::Young => drop(self.young.insert((claims.due_ms(), author))),
+            Stage::Asked(_) => drop(self.asked.insert(author)),
+            Stage::Waiting => {
+                for session in claims.holders() {
+                    self.waiting.entry(session).or_default().insert((claims.rank, author));
+                }
+            }
+        }
+        self.authors.insert(author, claims);
     }
 }
 
@@ -344,6 +464,8 @@ mod tests {
 
     const A: AuthorId = AuthorId([1; 32]);
     const B: AuthorId = AuthorId([2; 32]);
+    const ONE: SessionId = SessionId(1);
+    const TWO: SessionId = SessionId(2);
 
     fn tip(seq: u64) -> Tip {
         Tip { seq, id: EventId([seq as u8; 32]) }
@@ -352,8 +474,8 @@ mod tests {
     #[test]
     fn an_author_is_asked_of_one_session_and_of_another_when_it_stalls() {
         let mut asks = Asks::default();
-        asks.claim(SessionId(1), A, tip(9), 9, 0);
-        asks.claim(SessionId(2), A, tip(9), 9, 0);
+        asks.claim(ONE, A, tip(9), 9, 0);
+        asks.claim(TWO, A, tip(9), 9, 0);
         let first = asks.next(0);
         assert_eq!(first.len(), 1);
         assert_eq!(asks.next(STALL_MS - 1), []);
@@ -363,85 +485,139 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_want_stays_where_nobody_else_has_the_feed() {
+    fn a_session_that_speaks_of_other_things_is_not_waited_for_either() {
         let mut asks = Asks::default();
-        asks.claim(SessionId(1), A, tip(9), 9, 0);
+        asks.claim(ONE, A, tip(9), 9, 0);
+        asks.next(0);
+        asks.claim(TWO, A, tip(9), 9, 0);
+        asks.progress(ONE, UNSERVED_MS - 1);
+        assert_eq!(asks.next(UNSERVED_MS - 1), []);
+        assert_eq!(asks.next(UNSERVED_MS).first().map(|next| next.session), Some(TWO));
+    }
+
+    #[test]
+    fn a_claim_that_nobody_serves_is_given_up_in_the_end() {
+        let mut asks = Asks::default();
+        asks.claim(ONE, A, tip(9), 9, 0);
         assert_eq!(asks.next(0).len(), 1);
-        assert_eq!(asks.next(10 * STALL_MS), []);
-        assert_eq!(asks.next_timeout_ms(), None);
+        assert_eq!(asks.next(GIVE_UP_MS - 1), []);
+        assert_eq!(asks.next_timeout_ms(), Some(GIVE_UP_MS));
+        assert_eq!(asks.next(GIVE_UP_MS), []);
+        assert!(asks.is_empty() && asks.granted == 0);
     }
 
     #[test]
     fn the_feed_with_the_fewest_missing_events_goes_first() {
         let mut asks = Asks::default();
-        asks.claim(SessionId(1), A, tip(900), 900, 0);
-        asks.claim(SessionId(1), B, tip(2), 2, 0);
+        asks.claim(ONE, A, tip(900), 900, 0);
+        asks.claim(ONE, B, tip(2), 2, 0);
         let order: Vec<AuthorId> = asks.next(0).iter().map(|next| next.author).collect();
         assert_eq!(order, [B, A]);
     }
 
     #[test]
-    fn all_credit_comes_back_when_what_was_asked_for_is_settled_or_its_session_gone() {
+    fn a_young_head_is_asked_for_when_its_run_has_not_come() {
         let mut asks = Asks::default();
-        asks.claim(SessionId(1), A, tip(9), 9, 0);
-        asks.claim(SessionId(1), B, tip(9), 9, 0);
-        assert_eq!(asks.next(0).len(), 2);
-        asks.received(SessionId(1), &A, 100_000, 0);
-        asks.settle(&A, tip(9));
-        asks.close(SessionId(1));
-        assert!(asks.is_empty());
-        assert_eq!((asks.granted, asks.waiting.len(), asks.open.len()), (0, 0, 0));
+        asks.claim(ONE, A, tip(1), 1, HEAD_WAIT_MS);
+        asks.claim(ONE, A, tip(2), 2, HEAD_WAIT_MS + 100);
+        assert_eq!(asks.next(HEAD_WAIT_MS - 1), []);
+        // The first came: the second is as young as it is.
+        asks.settle(&A, tip(1));
+        assert_eq!(asks.next(HEAD_WAIT_MS), []);
+        assert_eq!(asks.next_timeout_ms(), Some(HEAD_WAIT_MS + 100));
+        assert_eq!(asks.next(HEAD_WAIT_MS + 100).first().map(|next| next.tip), Some(tip(2)));
     }
 
-    /// Met by a seed: with half a run left nothing more was granted, and the sender's next run was
+    #[test]
+    fn all_credit_comes_back_when_what_was_asked_for_is_settled_or_its_session_gone() {
+        let mut asks = Asks::default();
+        asks.claim(ONE, A, tip(9), 9, 0);
+        asks.claim(ONE, B, tip(9), 9, 0);
+        asks.claim(TWO, B, tip(8), 8, 500);
+        assert_eq!(asks.next(0).len(), 2);
+        asks.received(ONE, &A, 100_000, 0);
+        asks.settle(&A, tip(9));
+        asks.close(ONE);
+        asks.close(TWO);
+        assert!(asks.is_empty());
+        let lists = (asks.young.len(), asks.waiting.len(), asks.asked.len(), asks.lines.len());
+        assert_eq!((asks.granted, asks.tips, lists), (0, 0, (0, 0, 0, 0)));
+    }
+
+    /// Met by seed 232: with half a run left nothing more was granted, and the sender's next run was
     /// longer than that.
     #[test]
     fn a_want_gets_more_credit_as_soon_as_the_longest_run_might_not_fit() {
         let mut asks = Asks::default();
-        asks.claim(SessionId(1), A, tip(9_000), 9_000, 0);
+        asks.claim(ONE, A, tip(9_000), 9_000, 0);
         asks.next(0);
-        asks.received(SessionId(1), &A, 1, 0);
+        assert_eq!(asks.next(0), [], "nothing has come: nothing more is granted");
+        asks.received(ONE, &A, 1, 0);
         let more: Vec<u64> = asks.next(0).iter().map(|next| next.credit).collect();
         assert_eq!(more, [CREDIT_ASK]);
-        asks.received(SessionId(1), &A, 1000, 0);
+        asks.received(ONE, &A, 1000, 0);
         assert_eq!(asks.next(0), []);
     }
 
-    /// So many authors that all credit is granted.
-    fn exhausted(session: SessionId) -> (Asks, usize) {
+    /// Claims of so many large feeds that their session's credit is all granted.
+    fn exhausted(session: SessionId) -> Asks {
         let mut asks = Asks::default();
-        let authors = (CREDIT_MAX / CREDIT_ASK) as usize;
+        let authors = (CREDIT_SESSION_MAX / CREDIT_ASK) as usize;
         for i in 0..=authors {
-            asks.claim(session, AuthorId([i as u8; 32]), tip(9), 9, 0);
+            asks.claim(session, AuthorId([i as u8; 32]), tip(999), 999, 0);
         }
         assert_eq!(asks.next(0).len(), authors);
-        (asks, authors)
+        asks
     }
 
     #[test]
     fn credit_that_was_short_is_granted_when_others_have_used_theirs() {
-        let (mut asks, _) = exhausted(SessionId(1));
-        for author in [A, B] {
-            asks.received(SessionId(1), &author, 1000, 0);
+        let mut asks = exhausted(ONE);
+        for i in 0..10 {
+            asks.received(ONE, &AuthorId([i; 32]), 1000, 0);
         }
         let first = asks.next(0);
-        asks.settle(&AuthorId([3; 32]), tip(9));
-        asks.settle(&AuthorId([4; 32]), tip(9));
+        assert!(first.len() < 10, "there was not enough for all");
+        for i in 10..28 {
+            asks.settle(&AuthorId([i; 32]), tip(999));
+        }
         let all: BTreeSet<AuthorId> =
             first.iter().chain(&asks.next(0)).map(|next| next.author).collect();
-        assert!(all.contains(&A) && all.contains(&B), "{all:?}");
+        assert!((0..10).all(|i| all.contains(&AuthorId([i; 32]))), "{all:?}");
     }
 
     #[test]
-    fn a_peer_that_brings_no_run_does_not_keep_the_credit_from_others() {
-        let (mut asks, authors) = exhausted(SessionId(1));
-        let other = AuthorId([200; 32]);
-        asks.claim(SessionId(2), other, tip(9), 9, 0);
-        asks.progress(SessionId(1), HOARD_MS - 1);
-        assert_eq!(asks.next(HOARD_MS - 1), []);
-        assert_eq!(asks.next_timeout_ms(), Some(HOARD_MS));
-        let next = asks.next(HOARD_MS);
-        assert_eq!(asks.authors.len(), 2, "of {authors} none has brought a run");
-        assert!(next.iter().any(|next| next.author == other));
+    fn a_peer_that_claims_much_does_not_keep_the_credit_from_others() {
+        let mut asks = exhausted(ONE);
+        asks.claim(TWO, AuthorId([200; 32]), tip(999), 999, 0);
+        let next: Vec<SessionId> = asks.next(0).iter().map(|next| next.session).collect();
+        assert_eq!(next, [TWO]);
+    }
+
+    #[test]
+    fn the_long_locator_goes_once_a_want() {
+        let mut asks = Asks::default();
+        asks.claim(ONE, A, tip(9), 9, 0);
+        assert!(!asks.may_be_long(ONE, &A, Some(tip(9))), "not asked yet");
+        asks.next(0);
+        assert!(!asks.may_be_long(TWO, &A, Some(tip(9))));
+        assert!(asks.may_be_long(ONE, &A, Some(tip(9))));
+        assert!(!asks.may_be_long(ONE, &A, Some(tip(9))));
+    }
+
+    #[test]
+    fn what_peers_claim_is_bounded() {
+        let mut asks = Asks::default();
+        let author = |i: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&i.to_le_bytes());
+            AuthorId(bytes)
+        };
+        for i in 0..CLAIMS_MAX {
+            assert!(asks.claim(ONE, author(i / 2), tip(1 + i as u64 % 2), 1, 0));
+        }
+        assert!(!asks.claim(ONE, author(CLAIMS_MAX), tip(1), 1, 0));
+        assert!(!asks.claim(TWO, author(0), tip(3), 1, 0));
+        assert!(asks.claim(TWO, author(0), tip(2), 1, 0), "the same tip needs no room");
     }
 }

@@ -34,6 +34,8 @@ const META_DECLINED: &str = "declined";
 const STAMP_AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Events taken off the held-back list in one go.
 const RELEASE_MAX: usize = 1024;
+/// Authors that are declined at a time, here or by one peer, in memory.
+pub(crate) const DECLINES_MAX: usize = 65_536;
 
 /// What a node's clock says, and what its peers say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(crate) enum Taken {
     /// The event before it is not here.
     UnknownBase,
     /// Its author is declined.
-    Declined(Reason),
+    Declined,
 }
 
 /// All feeds of one node, its own among them.
@@ -75,6 +77,8 @@ pub(crate) struct Feeds {
     clock: Clock,
     own_last: Option<Tip>,
     view_rule: Rule,
+    /// Whether the view has changed since its digests were brought up to date.
+    is_view_touched: bool,
 }
 
 impl Feeds {
@@ -106,6 +110,7 @@ impl Feeds {
             clock: Clock::default(),
             own_last,
             view_rule: view::rule(fingerprint),
+            is_view_touched: true,
         };
         feeds.resume_clock(ledger)?;
         if !view::is_current(ledger)? {
@@ -115,7 +120,7 @@ impl Feeds {
     }
 
     /// Folds every held event anew: the view is empty, or of another version of the fold.
-    fn fold_all<L: Ledger>(&self, wall: Wall, ledger: &mut L) -> Result<(), Fault<L>> {
+    fn fold_all<L: Ledger>(&mut self, wall: Wall, ledger: &mut L) -> Result<(), Fault<L>> {
         view::reset(ledger)?;
         for branch in ledger.branches()? {
             let mut next = branch.first_seq();
@@ -183,13 +188,8 @@ impl Feeds {
         ledger: &mut L,
     ) -> Result<Taken, Fault<L>> {
         let author = run.author();
-        if let Some(reason) = self.declines.get(&author) {
-            return Ok(Taken::Declined(*reason));
-        }
-        let known = self.frontier.get(&author).is_some();
-        // Past nine tenths of the cap only feeds that are known go on.
-        if !known && self.tips >= self.tips_max / 10 * 9 {
-            return Ok(Taken::Declined(Reason::Quota));
+        if self.declines(&author).is_some() {
+            return Ok(Taken::Declined);
         }
         let empty = Feed::default();
         let place = self.frontier.get(&author).unwrap_or(&empty).place(run, ledger)?;
@@ -197,7 +197,7 @@ impl Feeds {
             Place::UnknownBase => return Ok(Taken::UnknownBase),
             Place::Crowded => {
                 self.decline(author, Reason::Crowded, ledger)?;
-                return Ok(Taken::Declined(Reason::Crowded));
+                return Ok(Taken::Declined);
             }
             Place::Held => (None, run.events().len()),
             Place::Extends { branch, held } => (Some(branch), held),
@@ -226,8 +226,10 @@ impl Feeds {
             Some(branch) => branch,
             None => self.begin_branch(author, None, ledger)?,
         };
-        let own_stamp = self.clock.last();
-        if stamps_were_broken(own_stamp, wall) {
+        // The event before may have come from elsewhere, with a stamp that this clock didn't adopt.
+        let before = self.stamp_of(branch, last, ledger)?;
+        self.clock.resume(before);
+        if stamps_were_broken(before, wall) {
             self.clock.reset();
         }
         let mut runs = Vec::new();
@@ -312,6 +314,7 @@ impl Feeds {
                 if let Some(event) = ledger.events(branch, seq, seq, 0)?.pop()
                     && event.payload.bytes().is_some()
                 {
+                    self.is_view_touched = true;
                     view::fold(ledger, &event)?;
                 }
             }
@@ -321,13 +324,32 @@ impl Feeds {
         }
     }
 
-    /// Brings the view's digests up to date: once, at the end of a batch.
-    pub(crate) fn settle<L: Ledger>(&self, ledger: &mut L) -> Result<(), Fault<L>> {
-        view::settle(ledger, &self.view_rule).map(|_| ())
+    /// Brings the view's digests up to date if it has changed: once, at the end of a batch.
+    pub(crate) fn settle<L: Ledger>(&mut self, ledger: &mut L) -> Result<(), Fault<L>> {
+        if std::mem::take(&mut self.is_view_touched) {
+            view::settle(ledger, &self.view_rule)?;
+        }
+        Ok(())
+    }
+
+    /// Whether and why nothing of `author` is taken. Past nine tenths of the cap only feeds that are
+    /// known go on; which others were met is remembered until the next start.
+    pub(crate) fn declines(&mut self, author: &AuthorId) -> Option<Reason> {
+        if let Some(reason) = self.declines.get(author) {
+            return Some(*reason);
+        }
+        let is_full = self.tips >= self.tips_max / 10 * 9;
+        if !is_full || self.frontier.get(author).is_some() {
+            return None;
+        }
+        if self.declines.len() < DECLINES_MAX {
+            self.declines.insert(*author, Reason::Quota);
+        }
+        Some(Reason::Quota)
     }
 
     /// Declines an author from now on.
-    pub(crate) fn decline<L: Ledger>(
+    fn decline<L: Ledger>(
         &mut self,
         author: AuthorId,
         reason: Reason,
@@ -374,7 +396,7 @@ impl Feeds {
 
     /// Folds an event that is here, or notes that it waits for its time.
     fn fold_in<L: Ledger>(
-        &self,
+        &mut self,
         branch: BranchId,
         event: &Event,
         wall: Wall,
@@ -385,6 +407,7 @@ impl Feeds {
             return Ok(());
         }
         if event.payload.bytes().is_some() {
+            self.is_view_touched = true;
             view::fold(ledger, event)?;
         }
         Ok(())
@@ -411,13 +434,17 @@ impl Feeds {
 
     /// The clock goes on above the node's own last stamp, also where the wall clock is behind it.
     fn resume_clock<L: Ledger>(&mut self, ledger: &L) -> Result<(), Fault<L>> {
-        let (branch, last) = self.own_place(ledger)?;
-        if let Some(branch) = branch
-            && let Some(event) = ledger.events(branch, last.seq, last.seq, 0)?.pop()
-        {
-            self.clock.resume(event.hlc);
+        if let (Some(branch), last) = self.own_place(ledger)? {
+            let stamp = self.stamp_of(branch, last, ledger)?;
+            self.clock.resume(stamp);
         }
         Ok(())
+    }
+
+    /// The stamp of a held event; the least of all before the first.
+    fn stamp_of<L: Ledger>(&self, branch: BranchId, at: Tip, ledger: &L) -> Result<Hlc, Fault<L>> {
+        let event = ledger.events(branch, at.seq, at.seq, 0)?.pop();
+        Ok(event.filter(|event| event.id == at.id).map_or(Hlc::default(), |event| event.hlc))
     }
 }
 
@@ -473,7 +500,7 @@ fn read_tip(bytes: &[u8]) -> Result<Tip, ReadError> {
 
 fn write_declines(declines: &BTreeMap<AuthorId, Reason>) -> Vec<u8> {
     let mut writer = Writer::new();
-    for (author, reason) in declines {
+    for (author, reason) in declines.iter().filter(|(_, reason)| **reason != Reason::Quota) {
         writer.raw(author.as_bytes()).u8(reason.as_u8());
     }
     writer.into_bytes()

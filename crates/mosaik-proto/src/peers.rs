@@ -5,7 +5,7 @@
 //! - A peer is never forgotten because of silence alone; its addresses grow old.
 //! - Time and chance are arguments: the book reads no clock and draws nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use mosaik_core::{
     codec::{ReadError, Reader, Writer},
@@ -22,7 +22,14 @@ const DIALS_MAX: usize = 8;
 const BACK_OFF_MS: u64 = 1000;
 /// The longest back-off, in milliseconds: a peer that is back is found within five minutes.
 const BACK_OFF_MAX_MS: u64 = 5 * 60 * 1000;
-/// Peers known at a time; of strangers beyond it only connected ones are taken.
+/// How long a peer that said it leaves is left alone, in milliseconds. It may come back where it was,
+/// knowing nobody.
+const LEFT_WAIT_MS: u64 = 60_000;
+/// Failures that such a peer is taken to have: it is not tried often.
+const LEFT_FAILURES: u32 = 6;
+/// The least wait before a peer of another network is tried again, in milliseconds; doubled each time.
+const REFUSED_WAIT_MS: u64 = 30_000;
+/// Peers known at a time. For one more a stranger goes: a peer that was never heard.
 const PEERS_MAX: usize = 4096;
 /// Peers in the cache on disk: those that answered last.
 const CACHED_MAX: usize = 256;
@@ -40,7 +47,7 @@ pub enum PeerState {
     Dialing,
     /// Known, and dialed when there is need.
     Reachable,
-    /// The last dials failed.
+    /// The last dials failed, or it would not talk now.
     BackingOff,
     /// The session broke without a word.
     Lost,
@@ -83,8 +90,11 @@ pub struct Peer {
     pub heard_ms: u64,
     /// Why the last dial or session ended, in words.
     pub last_reason: String,
-    state: PeerState,
-    sessions: usize,
+    /// What came of it last; never [`PeerState::Connected`], `Dialing` or `Blocked`.
+    outcome: PeerState,
+    is_blocked: bool,
+    is_dialing: bool,
+    is_open: bool,
     failures: u32,
     next_dial_ms: u64,
     /// The newest presence: boot number and when it was said.
@@ -100,8 +110,10 @@ impl Peer {
             software: String::new(),
             heard_ms: 0,
             last_reason: String::new(),
-            state: PeerState::Reachable,
-            sessions: 0,
+            outcome: PeerState::Reachable,
+            is_blocked: false,
+            is_dialing: false,
+            is_open: false,
             failures: 0,
             next_dial_ms: 0,
             said: (0, 0),
@@ -110,7 +122,14 @@ impl Peer {
 
     /// In which state it is.
     pub fn state(&self) -> PeerState {
-        self.state
+        match self.outcome {
+            _ if self.is_blocked => PeerState::Blocked,
+            _ if self.is_open => PeerState::Connected,
+            // Probing who left or was refused is no news.
+            PeerState::Left | PeerState::Refused => self.outcome,
+            _ if self.is_dialing => PeerState::Dialing,
+            _ => self.outcome,
+        }
     }
 
     /// All that is known of where it is.
@@ -127,14 +146,31 @@ impl Peer {
         all
     }
 
-    fn may_be_dialed(&self) -> bool {
-        let rests = matches!(
-            self.state,
-            PeerState::Reachable | PeerState::BackingOff | PeerState::Lost | PeerState::Refused
-        );
-        rests
-            && self.sessions == 0
-            && self.addresses.values().any(|addresses| !addresses.is_empty())
+    /// There is news of it: it is tried at once.
+    fn is_back(&mut self, now_ms: u64) {
+        self.next_dial_ms = self.next_dial_ms.min(now_ms);
+        if matches!(self.outcome, PeerState::Left | PeerState::Refused) {
+            self.outcome = PeerState::Reachable;
+            self.failures = 0;
+        }
+    }
+
+    fn leaves(&mut self, now_ms: u64) {
+        self.outcome = PeerState::Left;
+        self.failures = self.failures.max(LEFT_FAILURES);
+        self.next_dial_ms = now_ms + LEFT_WAIT_MS;
+    }
+
+    fn has_address(&self) -> bool {
+        self.addresses.values().any(|addresses| !addresses.is_empty())
+    }
+
+    /// Nobody but some source has ever spoken of it.
+    fn is_stranger(&self) -> bool {
+        self.heard_ms == 0
+            && !self.is_blocked
+            && !self.is_dialing
+            && self.found_by != Source::Ticket
     }
 }
 
@@ -142,7 +178,10 @@ impl Peer {
 #[derive(Debug, Default)]
 pub struct PeerBook {
     peers: BTreeMap<NodeId, Peer>,
-    dialing: BTreeSet<NodeId>,
+    /// Connections at a time, those of strangers that have not greeted yet among them.
+    connections: BTreeMap<NodeId, usize>,
+    /// Dials under way.
+    dials: usize,
 }
 
 impl PeerBook {
@@ -158,12 +197,20 @@ impl PeerBook {
 
     /// Whether a dial is under way, or a peer is known that may be dialed.
     pub fn has_hope(&self) -> bool {
-        !self.dialing.is_empty() || self.peers.values().any(Peer::may_be_dialed)
+        self.dials > 0 || self.may_be_dialed().next().is_some()
+    }
+
+    /// Peers that may be dialed when they are due.
+    fn may_be_dialed(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
+        self.peers.iter().filter(|(node, peer)| {
+            let is_free = !peer.is_blocked && !peer.is_dialing;
+            is_free && peer.has_address() && !self.connections.contains_key(*node)
+        })
     }
 
     /// Some source says where a peer is. News are tried at once, whatever failed before.
     pub fn observe(&mut self, node: NodeId, mut addresses: Addresses, source: Source, now_ms: u64) {
-        if self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&node) {
+        if !self.peers.contains_key(&node) && !self.make_room() {
             return;
         }
         addresses.direct.truncate(DIRECT_MAX);
@@ -174,10 +221,18 @@ impl PeerBook {
             return;
         }
         peer.addresses.insert(source, addresses);
-        peer.next_dial_ms = peer.next_dial_ms.min(now_ms);
-        if matches!(peer.state, PeerState::Left | PeerState::Refused) {
-            peer.state = PeerState::Reachable;
+        peer.is_back(now_ms);
+    }
+
+    /// Whether there is room for one more, if need be in the place of the stranger that failed most.
+    fn make_room(&mut self) -> bool {
+        if self.peers.len() < PEERS_MAX {
+            return true;
         }
+        let is_free = |node: &NodeId| !self.connections.contains_key(node);
+        let strangers = self.peers.iter().filter(|(node, p)| p.is_stranger() && is_free(node));
+        let worst = strangers.max_by_key(|(_, peer)| peer.failures).map(|(node, _)| *node);
+        worst.is_some_and(|node| self.peers.remove(&node).is_some())
     }
 
     /// A node says over gossip that it is here or leaves; older words than the newest don't count.
@@ -190,121 +245,138 @@ impl PeerBook {
         let Some(peer) = self.peers.get_mut(&presence.node) else { return };
         peer.said = said;
         peer.name.clone_from(&presence.name);
-        if presence.leaving && peer.state != PeerState::Blocked {
-            peer.state = PeerState::Left;
+        if presence.leaving {
+            peer.leaves(now_ms);
+        } else {
+            peer.is_back(now_ms);
         }
     }
 
-    /// A session with a peer is connected, whoever dialed.
-    pub fn connected(&mut self, node: NodeId, wall_ms: u64) {
-        self.dialing.remove(&node);
-        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(Source::Inbound));
-        peer.sessions += 1;
-        peer.heard_ms = wall_ms;
+    /// A connection with a node is up, whoever dialed. Nothing is known of a stranger yet.
+    pub fn connected(&mut self, node: NodeId) {
+        self.dial_is_over(&node);
+        *self.connections.entry(node).or_default() += 1;
     }
 
     /// Both have said hello.
     pub fn opened(&mut self, node: NodeId, name: &str, software: &str, wall_ms: u64) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.name = name.to_owned();
-            peer.software = software.to_owned();
-            peer.heard_ms = wall_ms;
-            peer.failures = 0;
-            peer.state = PeerState::Connected;
-            peer.last_reason.clear();
-        }
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(Source::Inbound));
+        peer.name = name.to_owned();
+        peer.software = software.to_owned();
+        peer.heard_ms = wall_ms;
+        peer.failures = 0;
+        peer.is_open = true;
+        peer.outcome = PeerState::Reachable;
+        peer.last_reason.clear();
     }
 
-    /// A session has ended: in which state that leaves the peer, should it have been the last.
+    /// A connection has ended: in which state that leaves the peer, should it have been the last.
     pub fn disconnected(&mut self, node: NodeId, then: PeerState, reason: &str, at: Retry) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.sessions = peer.sessions.saturating_sub(1);
-            if peer.sessions == 0 && peer.state != PeerState::Blocked {
-                peer.state = then;
-                peer.last_reason = reason.to_owned();
-                peer.next_dial_ms = at.now_ms + at.wait_ms;
+        let Some(count) = self.connections.get_mut(&node) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.connections.remove(&node);
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.is_open = false;
+        peer.last_reason = reason.to_owned();
+        peer.next_dial_ms = at.now_ms + at.wait_ms;
+        match then {
+            PeerState::Left => peer.leaves(at.now_ms),
+            // It had said so by gossip.
+            PeerState::Lost if peer.outcome == PeerState::Left => {}
+            PeerState::Refused => {
+                peer.outcome = then;
+                peer.next_dial_ms = at.now_ms + (REFUSED_WAIT_MS << peer.failures.min(4));
+                peer.failures = peer.failures.saturating_add(1);
             }
+            _ => peer.outcome = then,
         }
     }
 
     /// A dial led nowhere: back off, with full jitter. `chance` is any number, drawn anew.
     pub fn dial_failed(&mut self, node: NodeId, reason: &str, now_ms: u64, chance: u64) {
-        self.dialing.remove(&node);
+        self.dial_is_over(&node);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.failures = peer.failures.saturating_add(1);
             let longest = (BACK_OFF_MS << peer.failures.min(16)).min(BACK_OFF_MAX_MS);
             peer.next_dial_ms = now_ms + BACK_OFF_MS / 2 + chance % longest;
             peer.last_reason = reason.to_owned();
-            if peer.state == PeerState::Dialing {
-                peer.state = PeerState::BackingOff;
+            if !matches!(peer.outcome, PeerState::Left | PeerState::Refused) {
+                peer.outcome = PeerState::BackingOff;
             }
+        }
+    }
+
+    fn dial_is_over(&mut self, node: &NodeId) {
+        if let Some(peer) = self.peers.get_mut(node)
+            && std::mem::take(&mut peer.is_dialing)
+        {
+            self.dials -= 1;
         }
     }
 
     /// Blocks a peer or lets it in again.
     pub fn block(&mut self, node: NodeId, blocked: bool, now_ms: u64) {
         let peer = self.peers.entry(node).or_insert_with(|| Peer::new(Source::Inbound));
-        if blocked {
-            peer.state = PeerState::Blocked;
-        } else if peer.state == PeerState::Blocked {
-            peer.state = PeerState::Reachable;
+        if peer.is_blocked && !blocked {
             peer.failures = 0;
             peer.next_dial_ms = now_ms;
         }
+        peer.is_blocked = blocked;
     }
 
     /// Whether a peer is blocked here.
     pub fn is_blocked(&self, node: &NodeId) -> bool {
-        self.peers.get(node).is_some_and(|peer| peer.state == PeerState::Blocked)
+        self.peers.get(node).is_some_and(|peer| peer.is_blocked)
     }
 
     /// The peers that are blocked here.
     pub fn blocked(&self) -> Vec<NodeId> {
-        self.peers
-            .iter()
-            .filter(|(_, p)| p.state == PeerState::Blocked)
-            .map(|(id, _)| *id)
-            .collect()
+        self.peers.iter().filter(|(_, peer)| peer.is_blocked).map(|(id, _)| *id).collect()
     }
 
-    /// Whom to dial now, so that `sessions` become [`SESSIONS_KEPT`].
+    /// Whom to dial now, so that `sessions` become [`SESSIONS_KEPT`]: who failed least goes first,
+    /// and of these who was heard before.
     pub fn due(&mut self, sessions: usize, now_ms: u64) -> Vec<(NodeId, Addresses)> {
-        let room = SESSIONS_KEPT.saturating_sub(sessions + self.dialing.len());
-        let room = room.min(DIALS_MAX.saturating_sub(self.dialing.len()));
-        let due = self.peers.iter().filter(|(_, p)| p.may_be_dialed() && p.next_dial_ms <= now_ms);
-        let mut due: Vec<_> = due.map(|(node, peer)| (peer.failures, *node)).collect();
+        let room = SESSIONS_KEPT.saturating_sub(sessions + self.dials);
+        let room = room.min(DIALS_MAX.saturating_sub(self.dials));
+        let due = self.may_be_dialed().filter(|(_, peer)| peer.next_dial_ms <= now_ms);
+        let mut due: Vec<_> =
+            due.map(|(node, peer)| (peer.failures, peer.heard_ms == 0, *node)).collect();
         due.sort_unstable();
         due.truncate(room);
-        due.into_iter().filter_map(|(_, node)| self.dial(node)).collect()
+        due.into_iter().filter_map(|(.., node)| self.dial(node)).collect()
     }
 
     /// When [`PeerBook::due`] has somebody, if more sessions are wanted.
     pub fn next_due_ms(&self, sessions: usize) -> Option<u64> {
-        if sessions + self.dialing.len() >= SESSIONS_KEPT || self.dialing.len() >= DIALS_MAX {
+        if sessions + self.dials >= SESSIONS_KEPT || self.dials >= DIALS_MAX {
             return None;
         }
-        self.peers.values().filter(|peer| peer.may_be_dialed()).map(|peer| peer.next_dial_ms).min()
+        self.may_be_dialed().map(|(_, peer)| peer.next_dial_ms).min()
     }
 
     /// One of the peers that may be dialed, whatever their back-off; `lost` ones only, or any.
     pub fn any(&mut self, lost: bool, chance: u64) -> Option<(NodeId, Addresses)> {
-        if self.dialing.len() >= DIALS_MAX {
+        if self.dials >= DIALS_MAX {
             return None;
         }
-        let may = |peer: &&Peer| {
-            let is_lost = matches!(peer.state, PeerState::Lost | PeerState::BackingOff);
-            peer.may_be_dialed() && (!lost || is_lost)
-        };
-        let count = self.peers.values().filter(may).count() as u64;
-        let nth = chance.checked_rem(count)? as usize;
-        let node = *self.peers.iter().filter(|(_, peer)| may(peer)).nth(nth)?.0;
-        self.dial(node)
+        let is_lost = |peer: &Peer| matches!(peer.outcome, PeerState::Lost | PeerState::BackingOff);
+        let may: Vec<NodeId> = self
+            .may_be_dialed()
+            .filter(|(_, peer)| !lost || is_lost(peer))
+            .map(|(node, _)| *node)
+            .collect();
+        let nth = chance.checked_rem(may.len() as u64)?;
+        self.dial(may[nth as usize])
     }
 
     fn dial(&mut self, node: NodeId) -> Option<(NodeId, Addresses)> {
         let peer = self.peers.get_mut(&node)?;
-        peer.state = PeerState::Dialing;
-        self.dialing.insert(node);
+        peer.is_dialing = true;
+        self.dials += 1;
         Some((node, peer.addresses()))
     }
 
@@ -415,11 +487,77 @@ mod tests {
     fn the_cache_keeps_who_answered_and_where() {
         let mut book = PeerBook::default();
         book.observe(A, somewhere(1), Source::Slot, 0);
-        book.connected(A, 77);
+        book.connected(A);
         book.opened(A, "hq", "mosaik-node 0.1.0", 77);
         let mut restored = PeerBook::default();
         restored.restore(&book.encode(), 0).expect("own encoding");
         assert_eq!(restored.get(&A).map(Peer::addresses), Some(somewhere(1)));
         assert_eq!(restored.get(&A).map(|peer| peer.name.as_str()), Some("hq"));
+    }
+
+    /// Whoever comes back where it was, and knows nobody, must be found.
+    #[test]
+    fn a_peer_that_left_is_shown_as_left_and_looked_for_now_and_then() {
+        let mut book = PeerBook::default();
+        book.observe(A, somewhere(1), Source::Ticket, 0);
+        book.connected(A);
+        book.opened(A, "hq", "mosaik-node 0.1.0", 77);
+        book.disconnected(
+            A,
+            PeerState::Left,
+            "the node is stopping",
+            Retry { now_ms: 0, wait_ms: 9 },
+        );
+        assert_eq!(book.due(0, LEFT_WAIT_MS - 1), []);
+        assert_eq!(book.due(0, LEFT_WAIT_MS).len(), 1);
+        assert_eq!(book.get(&A).map(Peer::state), Some(PeerState::Left));
+        book.dial_failed(A, "no answer", LEFT_WAIT_MS, u64::MAX);
+        assert_eq!(book.get(&A).map(Peer::state), Some(PeerState::Left));
+        assert!(book.next_due_ms(0).is_some());
+    }
+
+    #[test]
+    fn a_peer_of_two_connections_is_connected_until_both_are_gone() {
+        let mut book = PeerBook::default();
+        book.observe(A, somewhere(1), Source::Slot, 0);
+        for _ in 0..2 {
+            book.connected(A);
+            book.opened(A, "hq", "mosaik-node 0.1.0", 77);
+        }
+        let at = Retry { now_ms: 0, wait_ms: 0 };
+        book.disconnected(A, PeerState::Reachable, "another connection is kept", at);
+        assert_eq!(book.get(&A).map(Peer::state), Some(PeerState::Connected));
+        assert_eq!(book.due(0, 0), []);
+        book.disconnected(A, PeerState::Lost, "the connection broke", at);
+        assert_eq!(book.get(&A).map(Peer::state), Some(PeerState::Lost));
+        assert_eq!(book.due(0, 0).len(), 1);
+    }
+
+    #[test]
+    fn strangers_that_only_connect_take_no_place() {
+        let mut book = PeerBook::default();
+        let at = Retry { now_ms: 0, wait_ms: 0 };
+        book.connected(A);
+        book.disconnected(A, PeerState::Refused, "another network", at);
+        assert!(book.get(&A).is_none());
+    }
+
+    #[test]
+    fn a_full_book_lets_a_stranger_go_for_one_more_and_keeps_who_was_heard() {
+        let mut book = PeerBook::default();
+        let node = |i: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&i.to_be_bytes());
+            NodeId(bytes)
+        };
+        for i in 0..PEERS_MAX {
+            book.observe(node(i), somewhere(1), Source::Slot, 0);
+        }
+        book.connected(node(0));
+        book.opened(node(0), "hq", "mosaik-node 0.1.0", 77);
+        book.dial_failed(node(7), "no answer", 0, 0);
+        book.observe(A, somewhere(2), Source::Slot, 0);
+        assert!(book.get(&A).is_some() && book.get(&node(0)).is_some());
+        assert!(book.get(&node(7)).is_none(), "of the strangers it had failed most");
     }
 }

@@ -1,0 +1,208 @@
+//! What becomes of each input that is not a session's.
+
+use mosaik_core::{
+    event::Draft,
+    feed::{Ledger, Tip, Way},
+    id::{AuthorId, NodeId},
+};
+
+use super::{META_BLOCKED, Replica};
+use crate::{
+    Fault,
+    asks::HEAD_WAIT_MS,
+    carrier::{Effect, Now, Role, SessionId},
+    feeds::Taken,
+    hint::Hint,
+    message::{Bye, ByeCode},
+    session::{Notice, Session, Shared},
+};
+
+/// Sessions at a time, greeting ones included.
+const SESSIONS_MAX: usize = 256;
+
+impl Replica {
+    pub(super) fn on_append<L: Ledger>(
+        &mut self,
+        now: Now,
+        token: u64,
+        drafts: Vec<Draft>,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        if self.own_feed_until_ms.is_some() {
+            self.waiting.push((token, drafts));
+            return Ok(());
+        }
+        let wall = self.wall(now);
+        let runs = self.feeds.append_own(drafts, wall, ledger)?;
+        let events = runs.iter().flat_map(|run| run.events().iter().map(Tip::from)).collect();
+        effects.push(Effect::Appended { token, author: self.feeds.own_author(), events });
+        self.fresh.extend(runs);
+        Ok(())
+    }
+
+    /// The own feed was fetched, or nobody gave it in time: appends go on.
+    pub(super) fn own_feed_is_here<L: Ledger>(
+        &mut self,
+        now: Now,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        self.own_feed_until_ms = None;
+        for (token, drafts) in std::mem::take(&mut self.waiting) {
+            self.on_append(now, token, drafts, ledger, effects)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_connected<L: Ledger>(
+        &mut self,
+        now: Now,
+        (id, peer, role): (SessionId, NodeId, Role),
+        binding: Vec<u8>,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.peers.connected(peer);
+        let remembered = self.peer_declines.get(&peer).cloned().unwrap_or_default();
+        let wall = self.wall(now);
+        let mut shared = Shared {
+            now,
+            wall,
+            me: &self.me,
+            feeds: &mut self.feeds,
+            asks: &mut self.asks,
+            ledger,
+            effects,
+            notices,
+        };
+        let mut session = Session::new(id, peer, role, binding, remembered, &mut shared);
+        if self.peers.is_blocked(&peer) {
+            session.bye(Bye::new(ByeCode::Blocked, "this node is blocked here"), &mut shared);
+        } else if self.sessions.len() >= SESSIONS_MAX {
+            session.bye(Bye::new(ByeCode::Unable, "too many sessions, try later"), &mut shared);
+        }
+        session.is_neighbour = self.neighbours.contains(&peer);
+        self.sessions.insert(id, session);
+    }
+
+    pub(super) fn on_hint<L: Ledger>(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        hint: Hint,
+        ledger: &mut L,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Fault<L>> {
+        match hint {
+            Hint::Head(author, tip) => {
+                if self.feeds.declines(&author).is_none()
+                    && self.feeds.find(&author, tip, ledger)?.is_none()
+                {
+                    self.claim_from(now, from, author, tip);
+                }
+            }
+            Hint::Run(run) => {
+                let wall = self.wall(now);
+                match self.feeds.take_run(&run, Way::Gossip, wall, ledger)? {
+                    Taken::New => notices.push(Notice::Grew),
+                    Taken::Held => notices.push(Notice::Duplicate),
+                    Taken::UnknownBase => {
+                        self.claim_from(now, from, run.author(), Tip::from(run.head()));
+                    }
+                    Taken::Declined => notices.push(Notice::Declined(run.author())),
+                }
+            }
+            Hint::Presence(presence) if presence.node == self.me.node => {
+                // An older number may be this node's own last start, still under way.
+                if presence.boot > self.me.boot {
+                    notices.push(Notice::Twin(presence.boot));
+                }
+            }
+            Hint::Presence(presence) => self.peers.observe_presence(&presence, now.mono_ms),
+        }
+        Ok(())
+    }
+
+    /// A head told by gossip is asked of the neighbour that passed it on.
+    pub(super) fn claim_from(&mut self, now: Now, from: NodeId, author: AuthorId, tip: Tip) {
+        let session = self.sessions.values().find(|s| s.peer == from && s.is_open());
+        if let Some(session) = session {
+            let greatest = self.feeds.feed(&author).map_or(0, |feed| feed.greatest().seq);
+            let gap = tip.seq.saturating_sub(greatest);
+            let due_ms = now.mono_ms + HEAD_WAIT_MS;
+            self.asks.claim(session.id, author, tip, gap, due_ms);
+        }
+    }
+
+    pub(super) fn on_neighbour(&mut self, now: Now, peer: NodeId, up: bool) {
+        if up {
+            self.neighbours.insert(peer);
+            self.tell_presence_soon(now);
+        } else {
+            self.neighbours.remove(&peer);
+        }
+        for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
+            session.is_neighbour = up;
+        }
+    }
+
+    pub(super) fn compare<L: Ledger>(
+        &mut self,
+        now: Now,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.again += 1;
+        let token = self.again;
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let (session, mut shared) = self.session(now, id, ledger, effects, notices);
+            if let Some(session) = session {
+                session.compare(token, &mut shared);
+            }
+        }
+    }
+
+    pub(super) fn on_block<L: Ledger>(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        blocked: bool,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Fault<L>> {
+        self.peers.block(peer, blocked, now.mono_ms);
+        let all: Vec<u8> = self.peers.blocked().into_iter().flat_map(|node| node.0).collect();
+        ledger.set_meta(META_BLOCKED, &all)?;
+        let ids: Vec<SessionId> =
+            self.sessions.values().filter(|s| blocked && s.peer == peer).map(|s| s.id).collect();
+        for id in ids {
+            let (session, mut shared) = self.session(now, id, ledger, effects, notices);
+            if let Some(session) = session {
+                session.bye(Bye::new(ByeCode::Blocked, "this node is blocked here"), &mut shared);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn leave<L: Ledger>(
+        &mut self,
+        now: Now,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) {
+        self.tell_presence(now, true, effects);
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let (session, mut shared) = self.session(now, id, ledger, effects, notices);
+            if let Some(session) = session {
+                session.bye(Bye::new(ByeCode::Leaving, "the node is stopping"), &mut shared);
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! News: to every session what has become durable here, to gossip what is this node's own.
+
+use std::collections::BTreeSet;
+
+use mosaik_core::feed::{Ledger, Tip};
+
+use super::Replica;
+use crate::{
+    Fault,
+    carrier::{Effect, Now},
+    hint::{Hint, INLINE_RUN_MAX, Presence},
+    session::{Shared, settle_claims},
+};
+
+/// Presence is told at most this often, in milliseconds.
+const PRESENCE_GAP_MS: u64 = 1_000;
+
+impl Replica {
+    /// Tells every session what has become durable in this batch, and gossip what is this node's.
+    pub(super) fn tell_news<L: Ledger>(
+        &mut self,
+        now: Now,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        let fresh = std::mem::take(&mut self.fresh);
+        let grown = self.feeds.take_grown();
+        let own = self.feeds.own_author();
+        let by_gossip = !self.neighbours.is_empty();
+        for run in &fresh {
+            let small = by_gossip && run.encode().len() <= INLINE_RUN_MAX;
+            for session in self.sessions.values_mut() {
+                session.tell(run, small, effects);
+            }
+            if small {
+                effects.push(Effect::Gossip(Hint::Run(run.clone())));
+            }
+        }
+        if let Some(last) = fresh.last().filter(|_| by_gossip)
+            && last.encode().len() > INLINE_RUN_MAX
+        {
+            effects.push(Effect::Gossip(Hint::Head(own, Tip::from(last.head()))));
+        }
+        let mut authors = BTreeSet::new();
+        for (author, tip) in grown {
+            authors.insert(author);
+            let told =
+                fresh.last().is_some_and(|run| author == own && Tip::from(run.head()) == tip);
+            for session in self.sessions.values_mut().filter(|_| !told) {
+                session.tell_head(author, tip, effects);
+            }
+        }
+        let wall = self.wall(now);
+        let mut notices = Vec::new();
+        let mut shared = Shared {
+            now,
+            wall,
+            me: &self.me,
+            feeds: &mut self.feeds,
+            asks: &mut self.asks,
+            ledger,
+            effects,
+            notices: &mut notices,
+        };
+        for author in authors {
+            settle_claims(&author, &mut shared)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn tell_presence_soon(&mut self, now: Now) {
+        let after_ms = self.last_presence_ms.map_or(now.mono_ms, |ms| ms + PRESENCE_GAP_MS);
+        self.next_presence_ms = Some(after_ms.max(now.mono_ms));
+    }
+
+    pub(super) fn tell_presence(&mut self, now: Now, leaving: bool, effects: &mut Vec<Effect>) {
+        self.next_presence_ms = None;
+        self.last_presence_ms = Some(now.mono_ms);
+        if self.neighbours.is_empty() {
+            return;
+        }
+        let presence = Presence::sign(
+            &self.config.node_key,
+            &self.config.keys.fingerprint,
+            self.me.boot,
+            now.wall_ms,
+            leaving,
+            &self.me.name,
+            &self.own_addresses,
+        );
+        effects.push(Effect::Gossip(Hint::Presence(presence)));
+    }
+}

@@ -1,0 +1,136 @@
+//! What sessions tell: opened, grown, declined, over.
+
+use mosaik_core::{feed::Ledger, id::NodeId};
+use rand::RngExt;
+
+use super::{META_PEERS, Replica};
+use crate::{
+    Fault,
+    carrier::{Effect, Now, Role, SessionId},
+    message::{Bye, ByeCode},
+    peers::{PeerState, Retry},
+    session::{Notice, Session},
+};
+
+/// How long a peer that closed an idle session is left alone, in milliseconds.
+const DONE_WAIT_MS: u64 = 60_000;
+
+impl Replica {
+    pub(super) fn on_notices<L: Ledger>(
+        &mut self,
+        now: Now,
+        notices: Vec<Notice>,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        for notice in notices {
+            match notice {
+                Notice::Opened(id) => self.on_opened(now, id, ledger, effects)?,
+                Notice::Grew => self.totals.runs_taken += 1,
+                Notice::Duplicate => self.totals.runs_duplicate += 1,
+                Notice::Declined(author) => {
+                    self.totals.declined += 1;
+                    self.asks.forget(&author);
+                    for session in self.sessions.values_mut() {
+                        session.leave_out(author);
+                    }
+                }
+                Notice::Twin(boot) => {
+                    if boot != self.me.boot {
+                        self.twin = Some(boot);
+                    }
+                }
+                Notice::Over(id, bye) => self.on_over(now, id, &bye),
+            }
+        }
+        Ok(())
+    }
+
+    fn on_opened<L: Ledger>(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        let (peer, Some(hello)) = (session.peer, session.hello()) else { return Ok(()) };
+        let boot = hello.boot;
+        // A clock that was never set says nothing of the time.
+        if hello.clock_ms >= self.config.clock_floor_ms {
+            self.clock_offsets.insert(peer, hello.clock_ms.wrapping_sub(now.wall_ms) as i64);
+        }
+        self.peers.opened(peer, &hello.name, &hello.software, now.wall_ms);
+        ledger.set_meta(META_PEERS, &self.peers.encode())?;
+        self.end_duplicates(now, peer, boot, ledger, effects)
+    }
+
+    /// Of two connections between the same node and boot number the one stays that the smaller id
+    /// dialed; of two that one side dialed, the newer: its other end is there.
+    fn end_duplicates<L: Ledger>(
+        &mut self,
+        now: Now,
+        peer: NodeId,
+        boot: u64,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        let dialed_by_smaller =
+            |session: &Session| (session.role == Role::Dialer) == (self.me.node < peer);
+        let same = |s: &&Session| {
+            s.peer == peer && s.is_open() && s.hello().is_some_and(|hello| hello.boot == boot)
+        };
+        let mut same: Vec<(bool, u64, SessionId)> = self
+            .sessions
+            .values()
+            .filter(same)
+            .map(|session| (dialed_by_smaller(session), session.opened_ms, session.id))
+            .collect();
+        same.sort_unstable();
+        same.pop();
+        let mut notices = Vec::new();
+        for (_, _, surplus) in same {
+            let (session, mut shared) = self.session(now, surplus, ledger, effects, &mut notices);
+            if let Some(session) = session {
+                session
+                    .bye(Bye::new(ByeCode::Duplicate, "another connection is kept"), &mut shared);
+            }
+        }
+        self.on_notices(now, notices, ledger, effects)
+    }
+
+    fn on_over(&mut self, now: Now, id: SessionId, bye: &Bye) {
+        let then = match bye.code {
+            ByeCode::Leaving => PeerState::Left,
+            ByeCode::OtherNetwork | ByeCode::Version => PeerState::Refused,
+            ByeCode::Done | ByeCode::Duplicate => PeerState::Reachable,
+            ByeCode::Blocked | ByeCode::Unable => PeerState::BackingOff,
+            ByeCode::Violation => {
+                self.totals.violations += 1;
+                PeerState::BackingOff
+            }
+            _ => PeerState::Lost,
+        };
+        self.end_session(now, id, then, &bye.text);
+    }
+
+    pub(super) fn end_session(&mut self, now: Now, id: SessionId, then: PeerState, reason: &str) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.asks.close(id);
+        self.twins_told.retain(|(a, b)| *a != id && *b != id);
+        if let Some(declines) = session.peer_declines() {
+            self.peer_declines.insert(session.peer, declines);
+        }
+        let wait_ms = match then {
+            // Whoever closed an idle session has others enough.
+            PeerState::Reachable => DONE_WAIT_MS,
+            PeerState::Refused | PeerState::BackingOff => DONE_WAIT_MS / 2,
+            _ => self.rng.random_range(0..1000),
+        };
+        let retry = Retry { now_ms: now.mono_ms, wait_ms };
+        self.peers.disconnected(session.peer, then, reason, retry);
+        if !self.sessions.values().any(|other| other.peer == session.peer) {
+            self.clock_offsets.remove(&session.peer);
+        }
+    }
+}

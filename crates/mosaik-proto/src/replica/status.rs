@@ -1,0 +1,155 @@
+//! What the program shows of a replica.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mosaik_core::{
+    feed::Tip,
+    frontier::Frontier,
+    id::{AuthorId, NodeId},
+};
+
+use super::Replica;
+use crate::{
+    carrier::{Now, Role, SessionId},
+    message::Reason,
+    peers::PeerBook,
+    session::Session,
+};
+
+/// Totals since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Runs that brought something new.
+    pub runs_taken: u64,
+    /// Runs that brought nothing.
+    pub runs_duplicate: u64,
+    /// Sessions ended because the peer broke the protocol.
+    pub violations: u64,
+    /// Runs and items of declined authors.
+    pub declined: u64,
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// No peer, and none to try.
+    Isolated,
+    /// No session yet, but somebody to dial.
+    Joining,
+    /// Something that a peer showed is still to come.
+    Syncing,
+    /// A comparison within the last two intervals, and all that it showed is here.
+    InSync,
+}
+
+/// One open session, for `peers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Its number.
+    pub session: SessionId,
+    /// With whom.
+    pub peer: NodeId,
+    /// Which end this is.
+    pub role: Role,
+    /// Whether hellos are exchanged.
+    pub is_open: bool,
+}
+
+impl Replica {
+    /// This node's id.
+    pub fn node(&self) -> NodeId {
+        self.me.node
+    }
+
+    /// The author whose feed it writes.
+    pub fn author(&self) -> AuthorId {
+        self.feeds.own_author()
+    }
+
+    /// The number of this start.
+    pub fn boot(&self) -> u64 {
+        self.me.boot
+    }
+
+    /// The boot number of another node that uses this node's key, if one was met.
+    pub fn twin(&self) -> Option<u64> {
+        self.twin
+    }
+
+    /// All peers.
+    pub fn peers(&self) -> &PeerBook {
+        &self.peers
+    }
+
+    /// All feeds.
+    pub fn frontier(&self) -> &Frontier {
+        &self.feeds.frontier
+    }
+
+    /// Authors that are declined here, and why.
+    pub fn declines(&self) -> &BTreeMap<AuthorId, Reason> {
+        &self.feeds.declines
+    }
+
+    /// Branches beyond each author's first.
+    pub fn extra_branches(&self) -> usize {
+        self.feeds.extra_branches()
+    }
+
+    /// Totals since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> Vec<SessionStatus> {
+        let status = |session: &Session| SessionStatus {
+            session: session.id,
+            peer: session.peer,
+            role: session.role,
+            is_open: session.is_open(),
+        };
+        self.sessions.values().map(status).collect()
+    }
+
+    /// How many peers have an open session.
+    pub fn open_peers(&self) -> usize {
+        let open = self.sessions.values().filter(|session| session.is_open());
+        open.map(|session| session.peer).collect::<BTreeSet<_>>().len()
+    }
+
+    /// How far it is.
+    pub fn progress(&self, now: Now) -> Progress {
+        if self.open_peers() == 0 {
+            let hope = self.peers.has_hope() || !self.sessions.is_empty();
+            return if hope { Progress::Joining } else { Progress::Isolated };
+        }
+        let window_ms = 2 * (self.config.sync_interval_ms + self.config.sync_jitter_ms);
+        let recent = self.synced_ms.is_some_and(|ms| ms + window_ms >= now.mono_ms);
+        let busy = !self.asks.is_empty() || self.sessions.values().any(Session::is_syncing);
+        if recent && !busy { Progress::InSync } else { Progress::Syncing }
+    }
+
+    /// When the newest comparison began of which all that it showed is here: monotonic ms. Whoever
+    /// waits to be synced compares this with the time of its call.
+    pub fn synced_since_ms(&self) -> Option<u64> {
+        self.synced_strict_ms
+    }
+
+    /// The time to work with: this node's clock, or the peers' where it was never set.
+    pub fn wall_ms(&self, now: Now) -> u64 {
+        self.wall(now).ms
+    }
+
+    /// What the peers' clocks say against this one, in milliseconds: their median offset.
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        let mut offsets: Vec<i64> = self.clock_offsets.values().copied().collect();
+        offsets.sort_unstable();
+        offsets.get(offsets.len() / 2).copied()
+    }
+
+    /// The last event that this node wrote, if any.
+    pub fn own_last(&self) -> Option<Tip> {
+        self.feeds.own_last()
+    }
+}

@@ -1,0 +1,80 @@
+//! Feeds that one of the two holds back from.
+
+use std::collections::BTreeSet;
+
+use mosaik_core::{feed::Ledger, id::AuthorId};
+
+use super::{Session, Shared};
+use crate::{
+    feeds::{DECLINES_MAX, Feeds},
+    message::Message,
+};
+
+/// What a peer declines, as far as it has said so.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Declines {
+    /// The digest in its last `Hello`.
+    digest: [u8; 16],
+    authors: BTreeSet<AuthorId>,
+}
+
+impl Declines {
+    pub(super) fn authors(&self) -> impl Iterator<Item = &AuthorId> {
+        self.authors.iter()
+    }
+}
+
+impl Session {
+    /// What the peer declines, if anything: to be remembered for the next session.
+    pub(crate) fn peer_declines(&self) -> Option<Declines> {
+        let is_worth_it = self.hello.is_some() && !self.peer_declines.authors.is_empty();
+        is_worth_it.then(|| self.peer_declines.clone())
+    }
+
+    /// What was remembered of the peer's declines counts as long as their digest is the same.
+    pub(super) fn on_declines_digest(&mut self, digest: [u8; 16], feeds: &Feeds) {
+        if digest != self.peer_declines.digest {
+            self.peer_declines = Declines { digest, authors: BTreeSet::new() };
+            self.skip = feeds.declines.keys().copied().collect();
+        }
+    }
+
+    /// Whether `author` is declined here; says so once a session.
+    pub(super) fn declined<L: Ledger>(
+        &mut self,
+        author: &AuthorId,
+        shared: &mut Shared<'_, L>,
+    ) -> bool {
+        let Some(reason) = shared.feeds.declines(author) else { return false };
+        self.skip.insert(*author);
+        shared.asks.forget(author);
+        if self.told.insert(*author) {
+            self.send(Message::Decline(*author, reason), shared.effects);
+        }
+        true
+    }
+
+    /// An author was declined here just now: it is left out from now on.
+    pub(crate) fn leave_out(&mut self, author: AuthorId) {
+        self.skip.insert(author);
+        if let Some(round) = &mut self.round {
+            round.shown.retain(|(shown, _)| *shown != author);
+        }
+    }
+
+    pub(super) fn on_decline<L: Ledger>(&mut self, author: AuthorId, shared: &mut Shared<'_, L>) {
+        if self.peer_declines.authors.len() < DECLINES_MAX {
+            self.peer_declines.authors.insert(author);
+            self.skip.insert(author);
+        }
+        self.serves.retain(|serve| serve.author != author);
+        shared.asks.lacks(self.id, &author, None);
+    }
+
+    /// The peer speaks of a feed that it had declined: it takes it again.
+    pub(super) fn lift_decline(&mut self, author: &AuthorId, feeds: &Feeds) {
+        if self.peer_declines.authors.remove(author) && !feeds.declines.contains_key(author) {
+            self.skip.remove(author);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Runs, to this side and to the other: claims, `Want`s, and what goes unasked.
+
+use mosaik_core::{
+    feed::{Ledger, Tip, Way},
+    id::AuthorId,
+    run::VerifiedRun,
+};
+
+use super::{Notice, Session, Shared};
+use crate::{
+    Fault,
+    asks::{HEAD_WAIT_MS, Next},
+    carrier::Effect,
+    feeds::Taken,
+    message::{LackReason, Message, Want},
+    serve::{Serve, Served, long_locator, short_locator},
+};
+
+/// Bytes of runs that may be sent unasked since the peer's last `Want` or `Have`.
+pub const UNASKED_MAX: usize = 64 << 10;
+/// Bytes of frames handed to the carrier and not yet sent, past which no more runs are read.
+pub const SEND_AHEAD: usize = 1 << 20;
+/// `Want`s of one peer that are served at a time.
+const SERVES_MAX: usize = 4096;
+/// Events above a peer's tip that are looked at for sending unasked.
+const PUSH_EVENTS_MAX: u64 = 512;
+
+/// To this side.
+impl Session {
+    pub(super) fn claim<L: Ledger>(
+        &self,
+        author: AuthorId,
+        tip: Tip,
+        wait_ms: u64,
+        shared: &mut Shared<'_, L>,
+    ) -> bool {
+        let greatest = shared.feeds.feed(&author).map_or(0, |feed| feed.greatest().seq);
+        let gap = tip.seq.saturating_sub(greatest);
+        shared.asks.claim(self.id, author, tip, gap, shared.now.mono_ms + wait_ms)
+    }
+
+    pub(super) fn ask_now<L: Ledger>(
+        &mut self,
+        author: &AuthorId,
+        shared: &mut Shared<'_, L>,
+    ) -> bool {
+        let next = shared.asks.ask_now(self.id, author, shared.now.mono_ms);
+        next.inspect(|next| self.want(*next, shared)).is_some()
+    }
+
+    /// Sends the `Want` that was decided.
+    pub(crate) fn want<L: Ledger>(&mut self, next: Next, shared: &mut Shared<'_, L>) {
+        let locator = short_locator(shared.feeds.feed(&next.author));
+        let Next { author, tip, credit, .. } = next;
+        let want = Want { author, tip: Some(tip), locator, credit };
+        self.send(Message::Want(want), shared.effects);
+    }
+
+    pub(super) fn on_run<L: Ledger>(
+        &mut self,
+        run: &VerifiedRun,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        let author = run.author();
+        let len = run.encode().len() as u64;
+        let head = Tip::from(run.head());
+        match shared.feeds.take_run(run, Way::Session, shared.wall, shared.ledger)? {
+            Taken::New => shared.notices.push(Notice::Grew),
+            Taken::Held => {
+                shared.notices.push(Notice::Duplicate);
+                self.send(Message::Have(author, head), shared.effects);
+            }
+            // Also where something of this author was asked for: a new run may come before older
+            // ones that are on their way.
+            Taken::UnknownBase => {
+                self.claim(author, head, 0, shared);
+            }
+            Taken::Declined => {
+                shared.notices.push(Notice::Declined(author));
+                self.declined(&author, shared);
+            }
+        }
+        settle_claims(&author, shared)?;
+        shared.asks.received(self.id, &author, len, shared.now.mono_ms);
+        Ok(())
+    }
+
+    pub(super) fn on_have<L: Ledger>(
+        &mut self,
+        author: AuthorId,
+        tip: Tip,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        self.unasked = 0;
+        self.lift_decline(&author, shared.feeds);
+        if !self.declined(&author, shared)
+            && shared.feeds.find(&author, tip, shared.ledger)?.is_none()
+        {
+            self.claim(author, tip, HEAD_WAIT_MS, shared);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_lack<L: Ledger>(
+        &mut self,
+        author: AuthorId,
+        tip: Option<Tip>,
+        reason: LackReason,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        if reason == LackReason::SendLongLocator
+            && let Some(feed) = shared.feeds.feed(&author)
+            && shared.asks.may_be_long(self.id, &author, tip)
+        {
+            let locator = long_locator(feed, shared.ledger)?;
+            // The credit of the first `Want` is still granted: nothing came for it.
+            let credit = crate::asks::CREDIT_ASK;
+            self.send(Message::Want(Want { author, tip, locator, credit }), shared.effects);
+        } else {
+            shared.asks.lacks(self.id, &author, tip);
+        }
+        Ok(())
+    }
+}
+
+/// To the other side.
+impl Session {
+    pub(super) fn on_want<L: Ledger>(
+        &mut self,
+        want: &Want,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        self.unasked = 0;
+        let author = want.author;
+        self.lift_decline(&author, shared.feeds);
+        if self.declined(&author, shared) {
+            return Ok(());
+        }
+        // A locator names its sender's tips: what of them isn't here is worth asking for.
+        if want.locator.last() != Some(&Tip::ROOT) {
+            for tip in &want.locator {
+                if shared.feeds.find(&author, *tip, shared.ledger)?.is_none() {
+                    self.claim(author, *tip, 0, shared);
+                }
+            }
+        }
+        let same = |serve: &&mut Serve| serve.author == author && serve.tip == want.tip;
+        if let Some(serve) = self.serves.iter_mut().find(same) {
+            serve.credit = serve.credit.saturating_add(want.credit);
+            return Ok(());
+        }
+        if self.serves.len() >= SERVES_MAX {
+            self.violation(format!("more than {SERVES_MAX} wants at a time"), shared);
+            return Ok(());
+        }
+        let begun = match shared.feeds.feed(&author) {
+            Some(feed) => {
+                Serve::begin(feed, author, want.tip, &want.locator, want.credit, shared.ledger)?
+            }
+            None => Err(LackReason::Gone),
+        };
+        match begun {
+            Ok(serve) => self.serves.push_back(serve),
+            Err(reason) => self.send(Message::Lack(author, want.tip, reason), shared.effects),
+        }
+        Ok(())
+    }
+
+    /// Reads runs for the peer's `Want`s, in turn, as long as the carrier has room.
+    pub(crate) fn pump<L: Ledger>(&mut self, shared: &mut Shared<'_, L>) -> Result<(), Fault<L>> {
+        let mut waiting = 0;
+        while self.queued < SEND_AHEAD && waiting < self.serves.len() {
+            let Some(mut serve) = self.serves.pop_front() else { break };
+            match serve.next(shared.ledger)? {
+                Served::Run(run) => {
+                    self.send_bytes(&run.encode(), shared.effects);
+                    self.serves.push_back(serve);
+                    waiting = 0;
+                }
+                Served::Waits => {
+                    self.serves.push_back(serve);
+                    waiting += 1;
+                }
+                Served::Finished => {}
+                Served::Damaged => {
+                    let lack = Message::Lack(serve.author, serve.tip, LackReason::Gone);
+                    self.send(lack, shared.effects);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends unasked what one feed has above `theirs`, if it is little. Whether it went.
+    pub(super) fn push_from<L: Ledger>(
+        &mut self,
+        author: &AuthorId,
+        theirs: &[Tip],
+        shared: &mut Shared<'_, L>,
+    ) -> Result<bool, Fault<L>> {
+        let Some(feed) = shared.feeds.feed(author) else { return Ok(false) };
+        let (&[ours], &[theirs]) = (feed.tips().as_slice(), theirs) else { return Ok(false) };
+        if ours.seq.saturating_sub(theirs.seq) > PUSH_EVENTS_MAX {
+            return Ok(false);
+        }
+        let room = (UNASKED_MAX - self.unasked) as u64;
+        let begun = Serve::begin(feed, *author, Some(ours), &[theirs], u64::MAX, shared.ledger)?;
+        let Ok(mut serve) = begun else { return Ok(false) };
+        let (mut runs, mut len) = (Vec::new(), 0);
+        loop {
+            match serve.next(shared.ledger)? {
+                Served::Run(run) => {
+                    let bytes = run.encode();
+                    len += bytes.len() as u64;
+                    if len > room {
+                        return Ok(false);
+                    }
+                    runs.push(bytes);
+                }
+                Served::Finished => break,
+                Served::Waits | Served::Damaged => return Ok(false),
+            }
+        }
+        self.unasked += len as usize;
+        for bytes in runs {
+            self.send_bytes(&bytes, shared.effects);
+        }
+        Ok(true)
+    }
+
+    /// Tells of a run that was just written here: the run itself where it may go unasked, else its
+    /// head. A gossip neighbour has the run from gossip if it went there.
+    pub(crate) fn tell(&mut self, run: &VerifiedRun, by_gossip: bool, effects: &mut Vec<Effect>) {
+        let author = run.author();
+        if !self.tells() || self.skip.contains(&author) {
+            return;
+        }
+        if !(by_gossip && self.is_neighbour) {
+            let bytes = run.encode();
+            if self.unasked + bytes.len() <= UNASKED_MAX {
+                self.unasked += bytes.len();
+                self.send_bytes(&bytes, effects);
+                return;
+            }
+        }
+        self.send(Message::Have(author, Tip::from(run.head())), effects);
+    }
+
+    /// Tells that a tip is durable here.
+    pub(crate) fn tell_head(&mut self, author: AuthorId, tip: Tip, effects: &mut Vec<Effect>) {
+        if self.tells() && !self.skip.contains(&author) {
+            self.send(Message::Have(author, tip), effects);
+        }
+    }
+}
+
+/// Takes off the list every claimed tip of `author` that is held by now.
+pub(crate) fn settle_claims<L: Ledger>(
+    author: &AuthorId,
+    shared: &mut Shared<'_, L>,
+) -> Result<(), Fault<L>> {
+    for tip in shared.asks.claimed(author) {
+        if shared.feeds.find(author, tip, shared.ledger)?.is_some() {
+            shared.asks.settle(author, tip);
+        }
+    }
+    Ok(())
+}
