@@ -103,11 +103,7 @@ impl<'a> Reader<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                return if byte == 0 && shift > 0 {
-                    Err(ReadError::Varint)
-                } else {
-                    Ok(value)
-                };
+                return if byte == 0 && shift > 0 { Err(ReadError::Varint) } else { Ok(value) };
             }
         }
         Err(ReadError::Varint)
@@ -169,11 +165,7 @@ impl<'a> Reader<'a> {
     ///
     /// [`ReadError::Trailing`] if anything is left.
     pub fn finish(self) -> Result<(), ReadError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(ReadError::Trailing(self.rest.len()))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(ReadError::Trailing(self.rest.len())) }
     }
 }
 
@@ -191,9 +183,7 @@ impl Writer {
 
     /// Nothing written yet, room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(capacity),
-        }
+        Self { bytes: Vec::with_capacity(capacity) }
     }
 
     /// How many bytes are written.
@@ -297,10 +287,7 @@ mod tests {
     fn a_claimed_count_needs_its_bytes() {
         let mut bytes = Writer::new();
         bytes.varint(1 << 20).raw(&[0; 16]);
-        assert_eq!(
-            Reader::new(bytes.as_bytes()).count(1 << 21, 1),
-            Err(ReadError::End)
-        );
+        assert_eq!(Reader::new(bytes.as_bytes()).count(1 << 21, 1), Err(ReadError::End));
     }
 
     proptest! {

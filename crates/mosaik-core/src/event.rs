@@ -199,15 +199,8 @@ impl Hasher {
         payload: &Payload,
     ) -> EventId {
         let mut header = Writer::with_capacity(192);
-        header
-            .raw(author.as_bytes())
-            .varint(seq)
-            .raw(prev.as_bytes())
-            .varint(hlc.as_u64());
-        header
-            .str(kind.as_str())
-            .varint(payload.len() as u64)
-            .raw(&payload.hash());
+        header.raw(author.as_bytes()).varint(seq).raw(prev.as_bytes()).varint(hlc.as_u64());
+        header.str(kind.as_str()).varint(payload.len() as u64).raw(&payload.hash());
         let mut hasher = self.prepared.clone();
         hasher.update(header.as_bytes());
         EventId(*hasher.finalize().as_bytes())
@@ -238,19 +231,9 @@ mod tests {
         let hasher = Hasher::new(&Fingerprint([3; 32]));
         let kind = Kind::new("x").expect("a kind");
         let present = Payload::Present(b"bytes".to_vec());
-        let absent = Payload::Absent {
-            len: 5,
-            hash: present.hash(),
-        };
+        let absent = Payload::Absent { len: 5, hash: present.hash() };
         let id = |payload| {
-            hasher.id(
-                &AuthorId([1; 32]),
-                1,
-                &EventId::ZERO,
-                Hlc::new(1, 1),
-                &kind,
-                payload,
-            )
+            hasher.id(&AuthorId([1; 32]), 1, &EventId::ZERO, Hlc::new(1, 1), &kind, payload)
         };
         assert_eq!(id(&present), id(&absent));
     }

@@ -35,18 +35,12 @@ pub struct Tip {
 
 impl Tip {
     /// Before the first event of any feed.
-    pub const ROOT: Self = Self {
-        seq: 0,
-        id: EventId::ZERO,
-    };
+    pub const ROOT: Self = Self { seq: 0, id: EventId::ZERO };
 }
 
 impl From<&Event> for Tip {
     fn from(event: &Event) -> Self {
-        Self {
-            seq: event.seq,
-            id: event.id,
-        }
+        Self { seq: event.seq, id: event.id }
     }
 }
 
@@ -149,11 +143,7 @@ impl Feed {
 
     /// The greatest tip; [`Tip::ROOT`] for an empty feed.
     pub fn greatest(&self) -> Tip {
-        self.branches
-            .iter()
-            .map(|branch| branch.tip)
-            .max()
-            .unwrap_or(Tip::ROOT)
+        self.branches.iter().map(|branch| branch.tip).max().unwrap_or(Tip::ROOT)
     }
 
     /// The stretches that lead from the first event to the end of `to`, in order.
@@ -161,14 +151,8 @@ impl Feed {
         let mut path = Vec::new();
         let mut next = self.branch(to).map(|branch| (branch, branch.tip.seq));
         while let Some((branch, last)) = next {
-            path.push(Segment {
-                branch: branch.id,
-                from: branch.first_seq(),
-                to: last,
-            });
-            next = branch
-                .parent
-                .and_then(|(id, seq)| Some((self.branch(id)?, seq)));
+            path.push(Segment { branch: branch.id, from: branch.first_seq(), to: last });
+            next = branch.parent.and_then(|(id, seq)| Some((self.branch(id)?, seq)));
         }
         path.reverse();
         path
@@ -213,10 +197,7 @@ impl Feed {
         }
         let (base_seq, base_id) = run.base();
         let before = match held {
-            0 => Tip {
-                seq: base_seq,
-                id: base_id,
-            },
+            0 => Tip { seq: base_seq, id: base_id },
             held => Tip::from(&events[held - 1]),
         };
         let parent = if before == Tip::ROOT {
@@ -277,9 +258,7 @@ impl Way {
 
     /// The way of this byte.
     pub fn from_u8(byte: u8) -> Option<Self> {
-        [Self::Own, Self::Session, Self::Gossip]
-            .into_iter()
-            .find(|way| way.as_u8() == byte)
+        [Self::Own, Self::Session, Self::Gossip].into_iter().find(|way| way.as_u8() == byte)
     }
 }
 

@@ -84,11 +84,7 @@ impl Clock {
     /// length.
     pub fn tick(&mut self, wall_ms: u64) -> Hlc {
         let now = Hlc::new(wall_ms, 0);
-        self.last = if now > self.last {
-            now
-        } else {
-            Hlc(self.last.0.saturating_add(1))
-        };
+        self.last = if now > self.last { now } else { Hlc(self.last.0.saturating_add(1)) };
         self.last
     }
 
@@ -127,9 +123,7 @@ mod tests {
 
     #[test]
     fn a_full_counter_advances_the_millisecond() {
-        let mut clock = Clock {
-            last: Hlc::new(5, u16::MAX),
-        };
+        let mut clock = Clock { last: Hlc::new(5, u16::MAX) };
         assert_eq!(clock.tick(5), Hlc::new(6, 0));
     }
 

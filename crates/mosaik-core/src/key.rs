@@ -130,10 +130,7 @@ impl Network {
         let (mut secret, mut creator) = ([0; 32], [0; 32]);
         secret.copy_from_slice(&keys[..32]);
         creator.copy_from_slice(&keys[32..]);
-        Ok(Self::Secret {
-            secret,
-            creator: AuthorId(creator),
-        })
+        Ok(Self::Secret { secret, creator: AuthorId(creator) })
     }
 
     /// Public or secret.
@@ -232,12 +229,7 @@ fn public_id(name: &str) -> [u8; 32] {
 }
 
 fn secret_bytes(secret: &[u8; 32], creator: &AuthorId) -> Vec<u8> {
-    [
-        &[SECRET_VERSION, SECRET_FLAGS],
-        &secret[..],
-        creator.as_bytes(),
-    ]
-    .concat()
+    [&[SECRET_VERSION, SECRET_FLAGS], &secret[..], creator.as_bytes()].concat()
 }
 
 /// `id_{i+1} = BLAKE3(id_i || id_i)`, from `id_0`.
@@ -277,10 +269,7 @@ mod tests {
 
     #[test]
     fn a_secret_id_round_trips_and_has_117_characters() {
-        let network = Network::Secret {
-            secret: [7; 32],
-            creator: AuthorId([9; 32]),
-        };
+        let network = Network::Secret { secret: [7; 32], creator: AuthorId([9; 32]) };
         let text = network.to_string();
         assert_eq!(text.len(), 117);
         assert_eq!(Network::parse(&text), Ok(network.clone()));
@@ -289,19 +278,12 @@ mod tests {
 
     #[test]
     fn every_single_mistyped_character_of_a_secret_id_is_refused() {
-        let text = Network::Secret {
-            secret: [7; 32],
-            creator: AuthorId([0; 32]),
-        }
-        .to_string();
+        let text = Network::Secret { secret: [7; 32], creator: AuthorId([0; 32]) }.to_string();
         for at in SECRET_PREFIX.len()..text.len() {
             let mut typo = text.clone().into_bytes();
             typo[at] = if typo[at] == b'q' { b'p' } else { b'q' };
             let typo = String::from_utf8(typo).expect("ascii");
-            assert!(
-                matches!(Network::parse(&typo), Err(NetworkError::Mistyped(_))),
-                "{typo}"
-            );
+            assert!(matches!(Network::parse(&typo), Err(NetworkError::Mistyped(_))), "{typo}");
         }
         assert!(Network::parse(&text[..text.len() - 1]).is_err());
         assert!(Network::parse("mnet1").is_err());
@@ -318,10 +300,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed_by_debug() {
-        let network = Network::Secret {
-            secret: [7; 32],
-            creator: AuthorId([0; 32]),
-        };
+        let network = Network::Secret { secret: [7; 32], creator: AuthorId([0; 32]) };
         assert!(!format!("{network:?} {:?}", network.keys()).contains("070707"));
     }
 }

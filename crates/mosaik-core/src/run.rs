@@ -81,11 +81,7 @@ pub struct Entry {
 
 impl From<&Event> for Entry {
     fn from(event: &Event) -> Self {
-        Self {
-            hlc: event.hlc,
-            kind: event.kind.clone(),
-            payload: event.payload.clone(),
-        }
+        Self { hlc: event.hlc, kind: event.kind.clone(), payload: event.payload.clone() }
     }
 }
 
@@ -144,19 +140,10 @@ impl Run {
         if start_seq.checked_add(entries.len() as u64 - 1).is_none() {
             return Err(ReadError::Invalid("its last seq is beyond 64 bits").into());
         }
-        let run = Self {
-            author,
-            start_seq,
-            base,
-            entries,
-            signature,
-        };
+        let run = Self { author, start_seq, base, entries, signature };
         let len = run.counted_len(bytes.len());
         if len > RUN_LEN_MAX {
-            return Err(RunError::TooLong {
-                events: run.entries.len(),
-                len,
-            });
+            return Err(RunError::TooLong { events: run.entries.len(), len });
         }
         Ok(run)
     }
@@ -165,10 +152,7 @@ impl Run {
     pub fn encode(&self) -> Vec<u8> {
         let payloads: usize = self.entries.iter().map(|entry| entry.payload.len()).sum();
         let mut writer = Writer::with_capacity(256 + 16 * self.entries.len() + payloads);
-        writer
-            .u8(VERSION)
-            .raw(self.author.as_bytes())
-            .varint(self.start_seq);
+        writer.u8(VERSION).raw(self.author.as_bytes()).varint(self.start_seq);
         write_entries(&mut writer, &self.base, &self.entries);
         writer.raw(&self.signature);
         writer.into_bytes()
@@ -176,12 +160,10 @@ impl Run {
 
     /// The length that [`RUN_LEN_MAX`] bounds: absent payloads count at their length, not their hash's.
     fn counted_len(&self, encoded_len: usize) -> usize {
-        self.entries
-            .iter()
-            .fold(encoded_len, |len, entry| match entry.payload {
-                Payload::Present(_) => len,
-                Payload::Absent { len: absent, .. } => len + absent as usize - 32,
-            })
+        self.entries.iter().fold(encoded_len, |len, entry| match entry.payload {
+            Payload::Present(_) => len,
+            Payload::Absent { len: absent, .. } => len + absent as usize - 32,
+        })
     }
 
     /// Computes the events' ids and checks the signature: two short hashes an event and one check.
@@ -191,20 +173,11 @@ impl Run {
     /// [`RunError::BadSignature`].
     pub fn verify(self, hasher: &Hasher) -> Result<VerifiedRun, RunError> {
         let events = chain(hasher, self.author, self.start_seq, self.base, self.entries);
-        let head = events
-            .last()
-            .expect("a decoded run has at least one event")
-            .id;
+        let head = events.last().expect("a decoded run has at least one event").id;
         if !verify_head(&self.author, &head, &self.signature) {
-            return Err(RunError::BadSignature {
-                author: self.author,
-                start_seq: self.start_seq,
-            });
+            return Err(RunError::BadSignature { author: self.author, start_seq: self.start_seq });
         }
-        Ok(VerifiedRun {
-            events,
-            signature: self.signature,
-        })
+        Ok(VerifiedRun { events, signature: self.signature })
     }
 }
 
@@ -223,10 +196,7 @@ impl VerifiedRun {
     /// If `events` is empty.
     pub fn sign(key: &SigningKey, events: Vec<Event>) -> Self {
         let head = events.last().expect("a run has at least one event").id;
-        Self {
-            events,
-            signature: sign_head(key, &head),
-        }
+        Self { events, signature: sign_head(key, &head) }
     }
 
     /// Whose feed.
@@ -275,15 +245,7 @@ pub fn chain(
         .map(|(i, Entry { hlc, kind, payload })| {
             let seq = start_seq + i;
             let id = hasher.id(&author, seq, &prev, hlc, &kind, &payload);
-            let event = Event {
-                id,
-                author,
-                seq,
-                prev,
-                hlc,
-                kind,
-                payload,
-            };
+            let event = Event { id, author, seq, prev, hlc, kind, payload };
             prev = id;
             event
         })
@@ -297,13 +259,10 @@ pub fn write_entries(writer: &mut Writer, base: &EventId, entries: &[Entry]) {
     let indices: Vec<usize> = entries
         .iter()
         .map(|entry| {
-            kinds
-                .iter()
-                .position(|kind| **kind == entry.kind)
-                .unwrap_or_else(|| {
-                    kinds.push(&entry.kind);
-                    kinds.len() - 1
-                })
+            kinds.iter().position(|kind| **kind == entry.kind).unwrap_or_else(|| {
+                kinds.push(&entry.kind);
+                kinds.len() - 1
+            })
         })
         .collect();
     writer.len(kinds.len());
@@ -352,14 +311,7 @@ pub struct Entries {
 impl Entries {
     /// No entry yet, after the event of id `base`.
     pub fn after(base: EventId) -> Self {
-        Self {
-            base,
-            kinds: Vec::new(),
-            kinds_len: 0,
-            count: 0,
-            last_ms: 0,
-            body: Writer::new(),
-        }
+        Self { base, kinds: Vec::new(), kinds_len: 0, count: 0, last_ms: 0, body: Writer::new() }
     }
 
     /// How many entries it has.
@@ -445,21 +397,13 @@ pub fn read_entries(reader: &mut Reader<'_>) -> Result<(EventId, Vec<Entry>), Re
         let hlc = read_stamp(reader, &mut last_ms)?;
         let tag = reader.varint()?;
         let index = (tag >> 1) as usize;
-        let kind = kinds
-            .get(index)
-            .ok_or(ReadError::Invalid("a kind index beyond the table"))?;
+        let kind = kinds.get(index).ok_or(ReadError::Invalid("a kind index beyond the table"))?;
         if index > kinds_used {
-            return Err(ReadError::Invalid(
-                "kinds are not in the order of their first use",
-            ));
+            return Err(ReadError::Invalid("kinds are not in the order of their first use"));
         }
         kinds_used = kinds_used.max(index + 1);
         let payload = read_payload(reader, tag & 1 == 1)?;
-        entries.push(Entry {
-            hlc,
-            kind: kind.clone(),
-            payload,
-        });
+        entries.push(Entry { hlc, kind: kind.clone(), payload });
     }
     if kinds_used != kinds.len() {
         return Err(ReadError::Invalid("a kind is not used"));
@@ -469,15 +413,10 @@ pub fn read_entries(reader: &mut Reader<'_>) -> Result<(EventId, Vec<Entry>), Re
 
 fn read_stamp(reader: &mut Reader<'_>, last_ms: &mut i64) -> Result<Hlc, ReadError> {
     let delta = reader.varint()?;
-    let ms = last_ms
-        .checked_add(unzigzag(delta >> 1))
-        .filter(|ms| (0..=MS_MAX as i64).contains(ms));
+    let ms =
+        last_ms.checked_add(unzigzag(delta >> 1)).filter(|ms| (0..=MS_MAX as i64).contains(ms));
     let ms = ms.ok_or(ReadError::Invalid("a stamp is outside 48 bits"))?;
-    let counter = if delta & 1 == 1 {
-        reader.varint_u16()?
-    } else {
-        0
-    };
+    let counter = if delta & 1 == 1 { reader.varint_u16()? } else { 0 };
     if delta & 1 == 1 && counter == 0 {
         return Err(ReadError::Invalid("a counter of 0 is written as none"));
     }
@@ -493,10 +432,7 @@ fn read_payload(reader: &mut Reader<'_>, absent: bool) -> Result<Payload, ReadEr
     if len == 0 {
         return Err(ReadError::Invalid("an empty payload is never absent"));
     }
-    Ok(Payload::Absent {
-        len: len as u32,
-        hash: reader.array()?,
-    })
+    Ok(Payload::Absent { len: len as u32, hash: reader.array()? })
 }
 
 /// Counts what events would take in one run, so that a batch can be cut where it is full.
@@ -561,29 +497,18 @@ mod tests {
         ];
         let kind = prop_oneof![Just("a"), Just("field.set"), Just("x-1")];
         (0u64..=MS_MAX, any::<u16>(), kind, payload).prop_map(|(ms, counter, kind, payload)| {
-            Entry {
-                hlc: Hlc::new(ms, counter),
-                kind: Kind::new(kind).expect("a kind"),
-                payload,
-            }
+            Entry { hlc: Hlc::new(ms, counter), kind: Kind::new(kind).expect("a kind"), payload }
         })
     }
 
     fn signed_run() -> impl Strategy<Value = VerifiedRun> {
-        (
-            proptest::collection::vec(entry(), 1..4),
-            1u64..1_000_000,
-            any::<[u8; 32]>(),
-        )
-            .prop_map(|(entries, start, base)| {
+        (proptest::collection::vec(entry(), 1..4), 1u64..1_000_000, any::<[u8; 32]>()).prop_map(
+            |(entries, start, base)| {
                 let author = AuthorId(key().verifying_key().to_bytes());
-                let base = if start == 1 {
-                    EventId::ZERO
-                } else {
-                    EventId(base)
-                };
+                let base = if start == 1 { EventId::ZERO } else { EventId(base) };
                 VerifiedRun::sign(&key(), chain(&hasher(), author, start, base, entries))
-            })
+            },
+        )
     }
 
     /// Seq, base, ids and signature of a run of `count` events with `payload_len` bytes each.
@@ -633,10 +558,7 @@ mod tests {
         };
         assert!(Run::decode(&run(vec![absent(65_536); 3]).encode()).is_ok());
         let long = run(vec![absent(65_536); 4]).encode();
-        assert!(matches!(
-            Run::decode(&long),
-            Err(RunError::TooLong { events: 4, .. })
-        ));
+        assert!(matches!(Run::decode(&long), Err(RunError::TooLong { events: 4, .. })));
         assert!(Run::decode(&run(vec![absent(1); 1024]).encode()).is_ok());
         assert!(Run::decode(&run(vec![absent(1); 1025]).encode()).is_err());
         assert!(Run::decode(&run(vec![absent(0)]).encode()).is_err());

@@ -51,18 +51,11 @@ pub struct Ticket {
 
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let relays: Vec<_> = self
-            .relays
-            .iter()
-            .filter(|url| url.len() <= RELAY_LEN_MAX)
-            .take(RELAYS_MAX)
-            .collect();
+        let relays: Vec<_> =
+            self.relays.iter().filter(|url| url.len() <= RELAY_LEN_MAX).take(RELAYS_MAX).collect();
         let addresses = &self.addresses[..self.addresses.len().min(ADDRESSES_MAX)];
         let mut writer = Writer::new();
-        writer
-            .u8(VERSION)
-            .raw(self.node.as_bytes())
-            .len(relays.len());
+        writer.u8(VERSION).raw(self.node.as_bytes()).len(relays.len());
         for relay in relays {
             writer.str(relay);
         }
@@ -103,11 +96,7 @@ impl FromStr for Ticket {
             })
             .collect::<Result<_, _>>()?;
         reader.finish()?;
-        Ok(Self {
-            node,
-            relays,
-            addresses,
-        })
+        Ok(Self { node, relays, addresses })
     }
 }
 
@@ -129,10 +118,7 @@ mod tests {
         assert!(text.starts_with("mpeer1"));
         assert_eq!(text.parse::<Ticket>(), Ok(ticket));
         let typo = text.replacen('q', "p", 1);
-        assert!(matches!(
-            typo.parse::<Ticket>(),
-            Err(TicketError::Mistyped(_))
-        ));
+        assert!(matches!(typo.parse::<Ticket>(), Err(TicketError::Mistyped(_))));
         assert!("mnet1abc".parse::<Ticket>().is_err());
     }
 }

@@ -39,10 +39,7 @@ impl Rule {
             hasher.update(fingerprint.as_bytes());
             hasher
         };
-        Self {
-            leaf: prepare(leaf),
-            node: prepare(node),
-        }
+        Self { leaf: prepare(leaf), node: prepare(node) }
     }
 
     /// The rule of frontiers, whose hashes are cut to 16 bytes.
@@ -82,11 +79,7 @@ fn cut(hash: [u8; 32]) -> Hash {
 /// Nibble `depth` of a key, high nibble of a byte first.
 fn nibble(key: &[u8; 32], depth: usize) -> usize {
     let byte = key[depth / 2];
-    usize::from(if depth.is_multiple_of(2) {
-        byte >> 4
-    } else {
-        byte & 0x0f
-    })
+    usize::from(if depth.is_multiple_of(2) { byte >> 4 } else { byte & 0x0f })
 }
 
 /// The first nibbles of some keys.
@@ -99,10 +92,7 @@ pub struct Prefix {
 
 impl Prefix {
     /// Before the first nibble: all keys.
-    pub const EMPTY: Self = Self {
-        key: [0; 32],
-        len: 0,
-    };
+    pub const EMPTY: Self = Self { key: [0; 32], len: 0 };
 
     /// Nibbles in it, 0 to 64.
     pub fn nibbles(&self) -> usize {
@@ -160,9 +150,7 @@ impl Prefix {
 
     /// Appends the wire form: u8 number of nibbles, then two a byte, an odd last one padded with 0.
     pub fn write(&self, writer: &mut Writer) {
-        writer
-            .u8(self.len)
-            .raw(&self.key[..self.nibbles().div_ceil(2)]);
+        writer.u8(self.len).raw(&self.key[..self.nibbles().div_ceil(2)]);
     }
 
     /// Reads the wire form.
@@ -173,10 +161,7 @@ impl Prefix {
     pub fn read(reader: &mut Reader<'_>, nibbles_max: usize) -> Result<Self, ReadError> {
         let len = reader.u8()?;
         if usize::from(len) > nibbles_max {
-            return Err(ReadError::TooLong {
-                len: u64::from(len),
-                limit: nibbles_max,
-            });
+            return Err(ReadError::TooLong { len: u64::from(len), limit: nibbles_max });
         }
         let mut key = [0; 32];
         let bytes = reader.raw(usize::from(len).div_ceil(2))?;
@@ -205,23 +190,13 @@ pub struct Trie<V> {
 
 #[derive(Debug, Clone)]
 enum Node<V> {
-    Leaf {
-        entries: Vec<(AuthorId, V)>,
-        hash: Cell<Option<Hash>>,
-    },
-    Branch {
-        children: Box<[Node<V>; 16]>,
-        count: usize,
-        hash: Cell<Option<Hash>>,
-    },
+    Leaf { entries: Vec<(AuthorId, V)>, hash: Cell<Option<Hash>> },
+    Branch { children: Box<[Node<V>; 16]>, count: usize, hash: Cell<Option<Hash>> },
 }
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self::Leaf {
-            entries: Vec::new(),
-            hash: Cell::new(None),
-        }
+        Self::Leaf { entries: Vec::new(), hash: Cell::new(None) }
     }
 }
 
@@ -249,11 +224,7 @@ impl<V> Node<V> {
                     }
                 }
             }
-            Self::Branch {
-                children,
-                count,
-                hash,
-            } => {
+            Self::Branch { children, count, hash } => {
                 hash.set(None);
                 let old = children[nibble(&author.0, depth)].insert(depth + 1, author, value);
                 *count += usize::from(old.is_none());
@@ -268,11 +239,7 @@ impl<V> Node<V> {
         for (author, value) in entries {
             children[nibble(&author.0, depth)].insert(depth + 1, author, value);
         }
-        Self::Branch {
-            children,
-            count,
-            hash: Cell::new(None),
-        }
+        Self::Branch { children, count, hash: Cell::new(None) }
     }
 
     fn get(&self, depth: usize, author: &AuthorId) -> Option<&V> {
@@ -335,10 +302,7 @@ impl<V> Node<V> {
 impl<V: Item> Trie<V> {
     /// An empty trie.
     pub fn new(rule: Rule) -> Self {
-        Self {
-            rule,
-            root: Node::default(),
-        }
+        Self { rule, root: Node::default() }
     }
 
     /// Authors in it.
@@ -381,10 +345,9 @@ impl<V: Item> Trie<V> {
     pub fn count(&self, prefix: &Prefix, skip: &BTreeSet<AuthorId>) -> usize {
         let all = match self.root.at(prefix) {
             Node::Branch { count, .. } => *count,
-            Node::Leaf { entries, .. } => entries
-                .iter()
-                .filter(|entry| prefix.covers(&entry.0.0))
-                .count(),
+            Node::Leaf { entries, .. } => {
+                entries.iter().filter(|entry| prefix.covers(&entry.0.0)).count()
+            }
         };
         all - self.skipped(prefix, skip)
     }
@@ -427,11 +390,7 @@ impl<V: Item> Trie<V> {
                 }
                 computed
             }
-            Node::Branch {
-                children,
-                count,
-                hash,
-            } => {
+            Node::Branch { children, count, hash } => {
                 if let (true, Some(hash)) = (whole, hash.get()) {
                     return hash;
                 }
@@ -455,9 +414,7 @@ impl<V: Item> Trie<V> {
     where
         V: 'a,
     {
-        let mut entries = entries
-            .map(|(author, value)| item_bytes(&author, value))
-            .peekable();
+        let mut entries = entries.map(|(author, value)| item_bytes(&author, value)).peekable();
         if entries.peek().is_none() {
             return [0; 16];
         }
@@ -500,18 +457,15 @@ mod tests {
 
     /// The rule of the format, transcribed without a tree.
     fn slow(rule: &Rule, entries: &[(AuthorId, u64)], prefix: Prefix) -> Hash {
-        let under: Vec<_> = entries
-            .iter()
-            .filter(|entry| prefix.covers(&entry.0.0))
-            .collect();
+        let under: Vec<_> = entries.iter().filter(|entry| prefix.covers(&entry.0.0)).collect();
         match under.len() {
             0 => [0; 16],
             1..=LEAF_MAX => {
                 cut(rule.leaf(under.iter().map(|entry| item_bytes(&entry.0, &entry.1))))
             }
-            _ => cut(rule.node::<16>(&std::array::from_fn(|i| {
-                slow(rule, entries, prefix.child(i))
-            }))),
+            _ => {
+                cut(rule.node::<16>(&std::array::from_fn(|i| slow(rule, entries, prefix.child(i)))))
+            }
         }
     }
 
@@ -526,10 +480,7 @@ mod tests {
         let mut writer = Writer::new();
         prefix.write(&mut writer);
         assert_eq!(writer.as_bytes(), [3, 0xab, 0xc0]);
-        assert_eq!(
-            Prefix::read(&mut Reader::new(writer.as_bytes()), 64),
-            Ok(prefix)
-        );
+        assert_eq!(Prefix::read(&mut Reader::new(writer.as_bytes()), 64), Ok(prefix));
         assert!(Prefix::read(&mut Reader::new(&[3, 0xab, 0xc1]), 64).is_err());
         assert!(Prefix::read(&mut Reader::new(&[64; 40]), 63).is_err());
         assert_eq!(prefix.parent(), Some((Prefix::EMPTY.child(0xa).child(0xb), 0xc)));
