@@ -380,3 +380,6 @@ impl Comparison {
         short_hash(&self.key, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests;
