@@ -4,14 +4,17 @@
 //! socket. Deadlines have ten times the room that a step takes on a small machine, so that one that
 //! passes means something.
 
+mod convergence;
 mod joining;
+mod slots;
+mod twin;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result};
 use mosaik_api::{
     document::{Record, Written},
-    request::CreateRecord,
+    request::{CreateRecord, SetFields},
 };
 use mosaik_lab::Node;
 use serde_json::Value;
@@ -28,6 +31,12 @@ async fn create(node: &Node, record: &str, field: &str, value: Value) -> Result<
         if_absent: false,
     };
     node.client()?.create(&create).await.with_context(|| format!("{} {record}", node.name()))
+}
+
+/// Sets one field.
+async fn set(node: &Node, record: &str, field: &str, value: Value) -> Result<Written> {
+    let set = SetFields { fields: BTreeMap::from([(field.to_owned(), value)]) };
+    node.client()?.set(record, &set).await.with_context(|| format!("{} {record}", node.name()))
 }
 
 /// A record that has to be there.

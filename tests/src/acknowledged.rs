@@ -21,6 +21,13 @@ impl Acknowledged {
         }
     }
 
+    /// Remembers all that a node holds, where one answer stood for all of it.
+    pub fn keep_all(&mut self, held: &Held) {
+        for (id, (author, seq)) in &held.events {
+            self.events.insert((author.clone(), *seq, id.clone()));
+        }
+    }
+
     /// How many events.
     pub fn len(&self) -> usize {
         self.events.len()

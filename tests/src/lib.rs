@@ -3,7 +3,11 @@
 
 mod acknowledged;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Result;
 use mosaik_lab::{Cluster, cluster::Builder};
@@ -36,5 +40,22 @@ pub async fn play(cluster: Builder, story: impl AsyncFnOnce(&mut Cluster) -> Res
     let mut cluster = cluster.build().await.unwrap_or_else(|error| panic!("{error:#}"));
     if let Err(error) = story(&mut cluster).await {
         panic!("{error:#}");
+    }
+}
+
+/// Says what a test does and measures: shown with `--nocapture`, and where the test fails.
+#[derive(Debug)]
+pub struct Diary(Instant);
+
+impl Diary {
+    /// Begins to count the time.
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Says something, with the time since the beginning.
+    #[expect(clippy::print_stdout, reason = "a test's output is captured by its harness")]
+    pub fn note(&self, text: impl fmt::Display) {
+        println!("{:>6.2} s  {text}", self.0.elapsed().as_secs_f32());
     }
 }
