@@ -444,10 +444,8 @@ impl Cluster {
             }
             Effect::Dial { peer, .. } => self.soon(Timed::Dial(index, peer)),
             Effect::Gossip(hint) => self.gossip(index, &hint),
-            Effect::Opened { peer, .. } => {
-                if self.weather.gossip {
-                    self.step(index, Some(Input::Neighbour { peer, up: true }));
-                }
+            Effect::Opened { peer, .. } if self.weather.gossip => {
+                self.step(index, Some(Input::Neighbour { peer, up: true }));
             }
             Effect::Appended { author, events, .. } => {
                 self.acknowledged.extend(events.into_iter().map(|tip| (author, tip)));
