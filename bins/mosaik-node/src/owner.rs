@@ -188,7 +188,8 @@ impl Owner {
                 break;
             }
         }
-        self.leave().await;
+        // Boxed: the farewells' state would be part of every turn of the loop.
+        Box::pin(self.leave()).await;
     }
 
     /// Waits for whatever comes first.
@@ -330,9 +331,8 @@ impl Owner {
                 }
             }
             Effect::Close { session, bye } => {
-                if self.open.remove(session).is_none() && !bye.text.is_empty() {
-                    debug!(reason = bye.text, "a connection was refused");
-                }
+                let was_open = self.open.remove(session).is_some();
+                debug!(was_open, reason = bye.text, "a session is closed");
             }
             _ => {}
         }
