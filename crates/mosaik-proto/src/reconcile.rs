@@ -234,11 +234,12 @@ impl Comparison {
     }
 
     /// Answers a page of items. `differing` are the page's authors of whom this side holds something
-    /// else and has not just said so by a run or a `Want`.
+    /// else; of those in `said` a run or a `Want` has just said what it holds.
     pub(crate) fn answer_items(
         &mut self,
         theirs: &Items,
         differing: BTreeSet<AuthorId>,
+        said: BTreeSet<AuthorId>,
         held: Held<'_>,
     ) -> Result<Message, Stray> {
         let prefix = theirs.prefix;
@@ -258,6 +259,7 @@ impl Comparison {
         if !theirs.lacked.is_empty() {
             wanted.extend(self.resolve(prefix, &theirs.lacked, held));
         }
+        exchange.sent.extend(said);
         exchange.pending.extend(wanted.difference(&exchange.sent).copied().collect::<Vec<_>>());
         Ok(self.next_page(prefix, exchange, theirs.more, held))
     }

@@ -339,7 +339,7 @@ fn an_append_of_a_thousand_events_is_read_back_whole() {
         counter: 0,
         kind: (i % 5) as u8,
         payload_len: i as usize % 200,
-        present: i % 7 > 0 || i % 200 < 1,
+        present: !i.is_multiple_of(7) || i.is_multiple_of(200),
     };
     let ops = [
         Op::Author(1),

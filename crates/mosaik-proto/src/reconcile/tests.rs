@@ -91,7 +91,9 @@ impl End {
                     }
                 }
                 let held = Held { frontier: &self.frontier, skip: &self.skip };
-                self.comparison.answer_items(&items, differing, held).map(|answer| vec![answer])
+                self.comparison
+                    .answer_items(&items, differing, BTreeSet::new(), held)
+                    .map(|answer| vec![answer])
             }
             other => panic!("no frame of a comparison: {other:?}"),
         }

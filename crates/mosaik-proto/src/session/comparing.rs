@@ -132,7 +132,7 @@ impl Session {
         if let Err(stray) = self.comparison.expects_items(items.prefix) {
             return Ok(Err(stray));
         }
-        let mut differing = BTreeSet::new();
+        let (mut differing, mut said) = (BTreeSet::new(), BTreeSet::new());
         for item in &items.items {
             let author = item.author;
             self.lift_decline(&author, shared.feeds);
@@ -154,16 +154,19 @@ impl Session {
             if feed.tips() == item.tips {
                 continue;
             }
-            let said = if lacks {
+            let is_said = if lacks {
                 self.ask_now(&author, shared)
             } else {
                 self.push_from(&author, &item.tips, shared)?
             };
-            if !said {
-                differing.insert(author);
-            }
+            if is_said {
+                said.insert(author)
+            } else {
+                differing.insert(author)
+            };
         }
-        let answer = self.comparison.answer_items(items, differing, held(shared.feeds, &self.skip));
+        let held = held(shared.feeds, &self.skip);
+        let answer = self.comparison.answer_items(items, differing, said, held);
         Ok(answer.map(|answer| self.send(answer, shared.effects)))
     }
 

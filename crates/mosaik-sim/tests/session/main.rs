@@ -1,0 +1,10 @@
+//! What a session promises: two real replicas on one wire, or one of them and a peer that says what
+//! the test wants.
+
+mod clocks;
+mod comparing;
+mod declines;
+mod greeting;
+mod peers;
+mod runs;
+mod wire;

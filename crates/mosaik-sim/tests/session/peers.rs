@@ -1,0 +1,145 @@
+use mosaik_core::id::NodeId;
+use mosaik_proto::{
+    carrier::{Effect, Input, Role, SessionId},
+    message::{ByeCode, Message},
+    peers::PeerState,
+};
+
+use super::wire::{Node, Pair, Talk};
+
+#[test]
+fn of_two_connections_both_ends_keep_the_same() {
+    let mut pair = Pair::new(Node::new(1), Node::new(2));
+    let smaller = usize::from(pair.nodes[0].replica.node() > pair.nodes[1].replica.node());
+    for first in [0, 1] {
+        pair.connect(first);
+        pair.connect(1 - first);
+        pair.settle();
+        for node in [0, 1] {
+            let sessions = pair.nodes[node].replica.sessions();
+            assert_eq!(sessions.len(), 1);
+            assert_eq!(sessions[0].role == Role::Dialer, node == smaller);
+        }
+    }
+    assert!(pair.ends.iter().all(|bye| bye.code == ByeCode::Duplicate));
+}
+
+#[test]
+fn a_new_connection_of_the_same_dialer_takes_the_place_of_its_dead_one() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    pair.nodes[0].step(Input::Disconnected { session: SessionId(1), reason: "lost".into() });
+    pair.pass(100);
+    pair.connect(0);
+    pair.settle();
+    for node in &pair.nodes {
+        let sessions = node.replica.sessions();
+        assert_eq!(sessions.iter().map(|s| s.session).collect::<Vec<_>>(), [SessionId(2)]);
+    }
+}
+
+#[test]
+fn a_blocked_peer_is_hung_up_on_with_a_sentence_and_let_in_again() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    let ids = [0, 1].map(|node| pair.nodes[node].replica.node());
+    pair.nodes[0].step(Input::Block { peer: ids[1], blocked: true });
+    pair.settle();
+    assert_eq!(pair.nodes[0].peer_state(ids[1]), Some(PeerState::Blocked));
+    let there = pair.nodes[1].replica.peers().get(&ids[0]);
+    assert!(there.is_some_and(|peer| peer.last_reason.contains("blocked")));
+    pair.connect(1);
+    pair.settle();
+    assert!(pair.nodes.iter().all(|node| node.replica.sessions().is_empty()));
+    pair.nodes[0].step(Input::Block { peer: ids[1], blocked: false });
+    pair.connect(1);
+    pair.settle();
+    assert_eq!(pair.nodes[0].peer_state(ids[1]), Some(PeerState::Connected));
+    assert_eq!(pair.nodes[1].peer_state(ids[0]), Some(PeerState::Connected));
+}
+
+#[test]
+fn a_block_lasts_over_a_restart() {
+    let mut node = Node::new(1);
+    let peer = NodeId([3; 32]);
+    node.step(Input::Block { peer, blocked: true });
+    let mut node = node.restart();
+    node.knows(peer);
+    node.pass(100_000);
+    assert!(!node.effects.iter().any(|effect| matches!(effect, Effect::Dial { .. })));
+    let talk = Talk::raw(node, Role::Listener);
+    assert_eq!(talk.node.replica.sessions(), []);
+}
+
+#[test]
+fn a_node_that_stops_says_so() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    let id = pair.nodes[0].replica.node();
+    pair.nodes[0].step(Input::Leave);
+    pair.settle();
+    assert_eq!(pair.nodes[1].peer_state(id), Some(PeerState::Left));
+}
+
+#[test]
+fn two_nodes_of_one_key_are_told_of_each_other() {
+    let mut talk = Talk::open(Node::new(1));
+    talk.pass(20_000);
+    // The same peer, from another machine.
+    let session = SessionId(999_999);
+    let first = std::mem::replace(&mut talk.session, session);
+    let (peer, role) = (talk.peer, Role::Listener);
+    let binding = super::wire::BINDING.to_vec();
+    talk.node.step(Input::Connected { session, peer, role, binding });
+    talk.say(Message::Greet(talk.greet()));
+    let mut hello = talk.hello(talk.node.top());
+    hello.boot = 2;
+    talk.say(Message::Hello(hello));
+    talk.say(Message::Done(mosaik_core::trie::Prefix::EMPTY));
+    assert_eq!(talk.node.replica.sessions().len(), 2, "two boot numbers are no duplicates");
+    talk.node.pass(16_000);
+    let twins: Vec<(SessionId, u64)> = talk
+        .node
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { session, frame } => {
+                let hasher = super::wire::hasher();
+                match Message::decode(&frame[4..], &hasher).expect("own frame") {
+                    Message::Twin(boot) => Some((*session, boot)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(twins, [(session, 1), (first, 2)]);
+}
+
+#[test]
+fn a_node_that_is_told_of_its_twin_shows_it() {
+    let mut talk = Talk::open(Node::new(1));
+    let own = talk.node.replica.boot();
+    talk.say(Message::Twin(own));
+    assert_eq!(talk.node.replica.twin(), None);
+    talk.say(Message::Twin(own + 5));
+    assert_eq!(talk.node.replica.twin(), Some(own + 5));
+}
+
+#[test]
+fn a_peer_that_floods_with_sessions_is_told_to_come_later() {
+    let mut node = Node::new(1);
+    for i in 0..300 {
+        let mut peer = [9; 32];
+        peer[..8].copy_from_slice(&u64::to_be_bytes(i));
+        node.step(Input::Connected {
+            session: SessionId(i),
+            peer: NodeId(peer),
+            role: Role::Listener,
+            binding: vec![],
+        });
+    }
+    assert_eq!(node.replica.sessions().len(), 256);
+    let unable = node.effects.iter().filter(
+        |effect| matches!(effect, Effect::Close { bye, .. } if bye.code == ByeCode::Unable),
+    );
+    assert_eq!(unable.count(), 44);
+    assert_eq!(node.replica.peers().iter().count(), 0, "strangers take no place in the book");
+}
