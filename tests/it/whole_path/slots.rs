@@ -19,6 +19,7 @@ use mosaik_lab::{Cluster, wait};
 use mosaik_tests::{Diary, cluster, play, repository};
 use pkarr::{PublicKey, SignedPacket, dns::rdata::RData};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::STEP;
 
@@ -41,9 +42,7 @@ async fn every_holder_is_found_at_the_key_of_the_vectors_by_an_independent_reade
             addresses.insert(identity.node, identity.addresses);
         }
         let bootstrap = cluster.dht().context("it has a DHT")?.bootstrap();
-        let dht = Dht::builder().bootstrap(bootstrap).bind_address(Ipv4Addr::LOCALHOST).build()?;
-        let dht = dht.as_async();
-        dht.bootstrapped().await;
+        let dht = readers(bootstrap)?;
 
         // Two nodes that took one slot at once settle it: what is claimed and what is there come to
         // be one.
@@ -65,13 +64,19 @@ async fn every_holder_is_found_at_the_key_of_the_vectors_by_an_independent_reade
         diary.note("each holder is found at its slot's key");
         let nodes = cluster.nodes.len();
         cluster.stop().await?;
-        all_have_left(&dht, &keys, nodes).await
+        wait::until("each node to have left its slot", STEP, || async {
+            let left = all_have_left(&dht, &keys, nodes).await;
+            left.map_err(|error| format!("{error:#}"))
+        })
+        .await?;
+        diary.note("each slot says that its holder left");
+        Ok(())
     })
     .await;
 }
 
 /// Each node has left its slot in words that still prove who it was, and lead nowhere.
-async fn all_have_left(dht: &AsyncDht, keys: &[[u8; 32]; 16], nodes: usize) -> Result<()> {
+async fn all_have_left(dht: &[AsyncDht], keys: &[[u8; 32]; 16], nodes: usize) -> Result<()> {
     let found = read(dht, keys).await?;
     ensure!(found.len() == nodes, "{} records of {nodes} nodes that left", found.len());
     for (slot, record) in found {
@@ -118,19 +123,37 @@ async fn held(cluster: &Cluster) -> Result<BTreeMap<u8, [u8; 32]>> {
     Ok(held)
 }
 
+/// Clients of the DHT that read together. One socket's buffer is too small for the answers to 16
+/// lookups at once.
+const READERS: usize = 4;
+
+fn readers(bootstrap: &[String]) -> Result<Vec<AsyncDht>> {
+    let mut builder = Dht::builder();
+    builder.bootstrap(bootstrap).bind_address(Ipv4Addr::LOCALHOST);
+    let reader = |_| Ok(builder.build().context("a socket for the DHT")?.as_async());
+    (0..READERS).map(reader).collect()
+}
+
 /// The newest record of each slot that has one.
-async fn read(dht: &AsyncDht, keys: &[[u8; 32]; 16]) -> Result<BTreeMap<u8, Record>> {
-    let mut found = BTreeMap::new();
-    for (slot, key) in (0_u8..).zip(keys) {
-        let mut values = dht.get_mutable(key, None, None);
-        let mut newest: Option<MutableItem> = None;
-        while let Some(value) = values.next().await {
-            if newest.as_ref().is_none_or(|newest| newest.seq() < value.seq()) {
-                newest = Some(value);
+async fn read(readers: &[AsyncDht], keys: &[[u8; 32]; 16]) -> Result<BTreeMap<u8, Record>> {
+    let mut lookups = JoinSet::new();
+    for ((slot, key), dht) in (0_u8..).zip(*keys).zip(readers.iter().cycle()) {
+        let mut values = dht.get_mutable(&key, None, None);
+        lookups.spawn(async move {
+            let mut newest: Option<MutableItem> = None;
+            while let Some(value) = values.next().await {
+                if newest.as_ref().is_none_or(|newest| newest.seq() < value.seq()) {
+                    newest = Some(value);
+                }
             }
-        }
+            (slot, key, newest)
+        });
+    }
+    let mut found = BTreeMap::new();
+    while let Some(lookup) = lookups.join_next().await {
+        let (slot, key, newest) = lookup?;
         if let Some(value) = newest {
-            found.insert(slot, Record::of(key, &value).with_context(|| format!("slot {slot}"))?);
+            found.insert(slot, Record::of(&key, &value).with_context(|| format!("slot {slot}"))?);
         }
     }
     Ok(found)
