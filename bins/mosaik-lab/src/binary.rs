@@ -76,6 +76,10 @@ impl Place {
     }
 }
 
+/// How the variables begin by which cargo tells a program of the package that it is of.
+const PACKAGE_VARIABLES: [&str; 4] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
 impl Build {
     /// Cargo marks a target directory by a file; `directory` is one or two below it.
     fn of(directory: &Path, exists: impl Fn(&Path) -> bool) -> Option<Self> {
@@ -98,7 +102,16 @@ impl Build {
             .filter(|path| path.join("Cargo.lock").is_file())
             .context("the source that this was built from is gone; set MOSAIK_NODE")?;
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(&cargo)
+        let mut command = Command::new(&cargo);
+        // What cargo tells a test of its own package is no news for a build: build scripts that look
+        // at it (ring's does) would run again, and all that depends on them.
+        for (name, _) in env::vars_os() {
+            let told = name.to_string_lossy();
+            if PACKAGE_VARIABLES.iter().any(|prefix| told.starts_with(prefix)) {
+                command.env_remove(&name);
+            }
+        }
+        let status = command
             .current_dir(workspace)
             .args(self.arguments())
             .status()
