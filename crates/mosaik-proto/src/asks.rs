@@ -19,13 +19,17 @@ use crate::{carrier::SessionId, message::RUN_BYTES_MAX};
 pub const CREDIT_MAX: u64 = 16 << 20;
 /// Of these from one peer: so nobody can keep all from the others.
 const CREDIT_SESSION_MAX: u64 = CREDIT_MAX / 2;
-/// Bytes granted to one `Want` at a time: the longest run. A `Want` gets more when less than that is
-/// left, for then its sender may hold a run that doesn't fit the rest, and wait.
+/// Bytes granted to one `Want` at a time: the longest run. With less than that left its sender may hold
+/// a run that doesn't fit the rest, and wait.
 pub(crate) const CREDIT_ASK: u64 = RUN_BYTES_MAX as u64;
 /// What a missing event is reckoned at in the first credit of a `Want`, in bytes: a guess.
 const CREDIT_EVENT: u64 = 1 << 10;
 /// The least first credit, in bytes: one run goes whatever the credit, and few have fewer.
 const CREDIT_MIN: u64 = 16 << 10;
+/// How long a `Want` that may be in need of credit waits for it where what is missing seems to fit what
+/// is left, in milliseconds. More credit for a `Want` that is served already would be a new `Want`,
+/// and bring the runs that are on their way once more.
+const TOP_UP_WAIT_MS: u64 = 500;
 /// How long a session may be silent before another one is asked, in milliseconds.
 pub(crate) const STALL_MS: u64 = 2000;
 /// How long a session that speaks may bring no run of a `Want` before another one is asked, in
@@ -45,7 +49,8 @@ const CLAIMS_MAX: usize = 2 * AUTHORS_MAX;
 pub(crate) struct Next {
     pub(crate) session: SessionId,
     pub(crate) author: AuthorId,
-    pub(crate) tip: Tip,
+    /// None: all that the session holds.
+    pub(crate) tip: Option<Tip>,
     pub(crate) credit: u64,
 }
 
@@ -53,15 +58,37 @@ pub(crate) struct Next {
 #[derive(Debug)]
 struct Open {
     session: SessionId,
-    tip: Tip,
+    /// What the session claimed when it began.
+    tips: Vec<Tip>,
     /// Granted and not yet here.
     credit: u64,
     /// When it began or last brought a run.
     moved_ms: u64,
-    /// Whether it has brought a run.
-    has_moved: bool,
+    /// Events and bytes that it has brought.
+    got: (u64, u64),
     /// Whether the long locator has gone.
     is_long: bool,
+}
+
+impl Open {
+    /// What is asked for. Many branches come for one `Want`, so that they cost one round trip.
+    fn wanted(&self) -> Option<Tip> {
+        match self.tips[..] {
+            [tip] => Some(tip),
+            _ => None,
+        }
+    }
+
+    /// When it gets more credit, with so many events still missing: at once if they won't fit what is
+    /// left, by the length of those that came.
+    fn top_up_at_ms(&self, missing: u64) -> Option<u64> {
+        let (events, bytes) = self.got;
+        if events == 0 || self.credit >= CREDIT_ASK {
+            return None;
+        }
+        let expected = missing.saturating_mul(bytes / events);
+        Some(if expected > self.credit { 0 } else { self.moved_ms + TOP_UP_WAIT_MS })
+    }
 }
 
 /// A tip that is not held.
@@ -77,7 +104,9 @@ struct Claim {
 struct Claims {
     tips: BTreeMap<Tip, Claim>,
     stage: Stage,
-    /// Missing events, as far as claimed; then also the bytes got, so that turns go round.
+    /// Missing events, as far as claimed.
+    missing: u64,
+    /// As many at first, and the bytes got, so that turns go round.
     rank: u64,
 }
 
@@ -118,6 +147,17 @@ pub(crate) struct Asks {
 impl Claims {
     fn due_ms(&self) -> u64 {
         self.tips.values().map(|claim| claim.due_ms).min().unwrap_or_default()
+    }
+
+    /// Whether `session` claims `tip`.
+    fn has(&self, session: SessionId, tip: &Tip) -> bool {
+        self.tips.get(tip).is_some_and(|claim| claim.sessions.contains(&session))
+    }
+
+    /// All tips that `session` claims.
+    fn of(&self, session: SessionId) -> Vec<Tip> {
+        let of_session = self.tips.iter().filter(|(_, claim)| claim.sessions.contains(&session));
+        of_session.map(|(tip, _)| *tip).collect()
     }
 
     /// The sessions that hold the greatest tip. On a feed without branches it brings the rest along.
@@ -164,7 +204,8 @@ impl Asks {
             return false;
         }
         if known.is_none() {
-            self.authors.insert(author, Claims { rank: gap, ..Claims::default() });
+            let claims = Claims { missing: gap, rank: gap, ..Claims::default() };
+            self.authors.insert(author, claims);
         }
         self.change(&author, |claims| {
             let claim =
@@ -223,7 +264,7 @@ impl Asks {
         tip: Option<Tip>,
     ) -> bool {
         let open = self.authors.get_mut(author).and_then(Claims::open_mut);
-        open.filter(|open| open.session == session && Some(open.tip) == tip)
+        open.filter(|open| open.session == session && open.wanted() == tip)
             .is_some_and(|open| !std::mem::replace(&mut open.is_long, true))
     }
 
@@ -246,20 +287,22 @@ impl Asks {
         }
     }
 
-    /// A run of `len` bytes came, asked for or not.
+    /// A run of so many events and bytes came, asked for or not.
     pub(crate) fn received(
         &mut self,
         session: SessionId,
         author: &AuthorId,
-        len: u64,
+        (events, bytes): (u64, u64),
         now_ms: u64,
     ) {
         let Some(claims) = self.authors.get_mut(author) else { return };
-        let rank = claims.rank.saturating_add(len);
+        claims.missing = claims.missing.saturating_sub(events);
+        let rank = claims.rank.saturating_add(bytes);
         let Some(open) = claims.open_mut().filter(|open| open.session == session) else { return };
-        let used = len.min(open.credit);
+        let used = bytes.min(open.credit);
         open.credit -= used;
-        (open.moved_ms, open.has_moved) = (now_ms, true);
+        open.moved_ms = now_ms;
+        open.got = (open.got.0 + events, open.got.1 + bytes);
         claims.rank = rank;
         self.give_back(session, used);
     }
@@ -275,9 +318,10 @@ impl Asks {
         if claims.open().is_some() || !self.has_credit(session) {
             return None;
         }
-        let mut tips = claims.tips.iter().rev();
-        let tip = *tips.find(|(_, claim)| claim.sessions.contains(&session))?.0;
-        Some(self.open(*author, session, tip, now_ms))
+        if claims.of(session).is_empty() {
+            return None;
+        }
+        Some(self.open(*author, session, now_ms))
     }
 
     /// All that may be asked for now: more of what comes, then what is new.
@@ -288,11 +332,9 @@ impl Asks {
         {
             self.stage(&author, Stage::Waiting);
         }
-        let mut next = self.top_up();
+        let mut next = self.top_up(now_ms);
         while let Some((session, author)) = self.most_wanted() {
-            let tips = self.authors.get(&author).and_then(|claims| claims.tips.last_key_value());
-            let Some((tip, _)) = tips else { break };
-            next.push(self.open(author, session, *tip, now_ms));
+            next.push(self.open(author, session, now_ms));
         }
         next
     }
@@ -301,7 +343,12 @@ impl Asks {
     pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
         let due = self.young.first().map(|(due_ms, _)| *due_ms);
         let stalls = self.asked.iter().filter_map(|author| self.stalls_at_ms(author));
-        stalls.chain(due).min()
+        let tops_up = self.asked.iter().filter_map(|author| {
+            let claims = self.authors.get(author)?;
+            let open = claims.open().filter(|open| self.has_credit(open.session))?;
+            open.top_up_at_ms(claims.missing)
+        });
+        stalls.chain(tops_up).chain(due).min()
     }
 
     fn has_credit(&self, session: SessionId) -> bool {
@@ -336,11 +383,12 @@ impl Asks {
     }
 
     /// More credit for the `Want`s that run low; those that have got least so far go first.
-    fn top_up(&mut self) -> Vec<Next> {
+    fn top_up(&mut self, now_ms: u64) -> Vec<Next> {
         let low = |author: &AuthorId| {
             let claims = self.authors.get(author)?;
-            let open = claims.open().filter(|open| open.has_moved && open.credit < CREDIT_ASK)?;
-            Some((claims.rank, *author, open.session, open.tip))
+            let open = claims.open()?;
+            open.top_up_at_ms(claims.missing).filter(|at_ms| *at_ms <= now_ms)?;
+            Some((claims.rank, *author, open.session, open.wanted()))
         };
         let mut low: Vec<_> = self.asked.iter().filter_map(low).collect();
         low.sort_unstable();
@@ -358,11 +406,14 @@ impl Asks {
         next
     }
 
-    fn open(&mut self, author: AuthorId, session: SessionId, tip: Tip, now_ms: u64) -> Next {
-        let gap = self.authors.get(&author).map_or(0, |claims| claims.rank);
-        let credit = gap.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, CREDIT_ASK);
-        let (has_moved, is_long) = (false, false);
-        let open = Open { session, tip, credit, moved_ms: now_ms, has_moved, is_long };
+    fn open(&mut self, author: AuthorId, session: SessionId, now_ms: u64) -> Next {
+        let claims = self.authors.get(&author);
+        let (missing, tips) =
+            claims.map(|claims| (claims.missing, claims.of(session))).unwrap_or_default();
+        let credit = missing.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, CREDIT_ASK);
+        let (moved_ms, got, is_long) = (now_ms, (0, 0), false);
+        let open = Open { session, tips, credit, moved_ms, got, is_long };
+        let tip = open.wanted();
         self.stage(&author, Stage::Asked(open));
         self.grant(session, credit, Some(now_ms));
         Next { session, author, tip, credit }
@@ -393,18 +444,15 @@ impl Asks {
         }
     }
 
-    /// Changes the claims of an author, and closes its `Want` if its tip is no longer claimed of the
-    /// session that is asked.
+    /// Changes the claims of an author, and closes its `Want` if what it asked for is no longer claimed
+    /// of the session that is asked.
     fn change(&mut self, author: &AuthorId, change: impl FnOnce(&mut Claims)) {
         let Some(mut claims) = self.unlist(author) else { return };
         self.tips -= claims.tips.len();
         change(&mut claims);
         self.tips += claims.tips.len();
         if let Stage::Asked(open) = &claims.stage
-            && claims
-                .tips
-                .get(&open.tip)
-                .is_none_or(|claim| !claim.sessions.contains(&open.session))
+            && !open.tips.iter().any(|tip| claims.has(open.session, tip))
         {
             let (session, credit) = (open.session, open.credit);
             self.give_back(session, credit);
@@ -525,7 +573,7 @@ mod tests {
         asks.settle(&A, tip(1));
         assert_eq!(asks.next(HEAD_WAIT_MS), []);
         assert_eq!(asks.next_timeout_ms(), Some(HEAD_WAIT_MS + 100));
-        assert_eq!(asks.next(HEAD_WAIT_MS + 100).first().map(|next| next.tip), Some(tip(2)));
+        assert_eq!(asks.next(HEAD_WAIT_MS + 100).first().map(|next| next.tip), Some(Some(tip(2))));
     }
 
     #[test]
@@ -535,7 +583,7 @@ mod tests {
         asks.claim(ONE, B, tip(9), 9, 0);
         asks.claim(TWO, B, tip(8), 8, 500);
         assert_eq!(asks.next(0).len(), 2);
-        asks.received(ONE, &A, 100_000, 0);
+        asks.received(ONE, &A, (3, 100_000), 0);
         asks.settle(&A, tip(9));
         asks.close(ONE);
         asks.close(TWO);
@@ -547,16 +595,28 @@ mod tests {
     /// Met by seed 232: with half a run left nothing more was granted, and the sender's next run was
     /// longer than that.
     #[test]
-    fn a_want_gets_more_credit_as_soon_as_the_longest_run_might_not_fit() {
+    fn a_want_gets_more_credit_when_what_is_missing_may_not_fit() {
         let mut asks = Asks::default();
         asks.claim(ONE, A, tip(9_000), 9_000, 0);
         asks.next(0);
-        assert_eq!(asks.next(0), [], "nothing has come: nothing more is granted");
-        asks.received(ONE, &A, 1, 0);
-        let more: Vec<u64> = asks.next(0).iter().map(|next| next.credit).collect();
+        assert_eq!(asks.next(5_000), [], "nothing has come: nothing more is granted");
+        asks.received(ONE, &A, (100, 10_000), 5_000);
+        let more: Vec<u64> = asks.next(5_000).iter().map(|next| next.credit).collect();
         assert_eq!(more, [CREDIT_ASK]);
-        asks.received(ONE, &A, 1000, 0);
-        assert_eq!(asks.next(0), []);
+        asks.received(ONE, &A, (100, 1_000), 5_000);
+        assert_eq!(asks.next(5_000), []);
+    }
+
+    /// What came looks small, what comes is large: then the sender waits for credit, unseen.
+    #[test]
+    fn a_want_gets_more_credit_when_nothing_comes_though_it_should() {
+        let mut asks = Asks::default();
+        asks.claim(ONE, A, tip(110), 110, 0);
+        asks.next(0);
+        asks.received(ONE, &A, (100, 10_000), 0);
+        assert_eq!(asks.next(TOP_UP_WAIT_MS - 1), []);
+        assert_eq!(asks.next_timeout_ms(), Some(TOP_UP_WAIT_MS));
+        assert_eq!(asks.next(TOP_UP_WAIT_MS).len(), 1);
     }
 
     /// Claims of so many large feeds that their session's credit is all granted.
@@ -574,7 +634,7 @@ mod tests {
     fn credit_that_was_short_is_granted_when_others_have_used_theirs() {
         let mut asks = exhausted(ONE);
         for i in 0..10 {
-            asks.received(ONE, &AuthorId([i; 32]), 1000, 0);
+            asks.received(ONE, &AuthorId([i; 32]), (1, 1000), 0);
         }
         let first = asks.next(0);
         assert!(first.len() < 10, "there was not enough for all");
@@ -592,6 +652,21 @@ mod tests {
         asks.claim(TWO, AuthorId([200; 32]), tip(999), 999, 0);
         let next: Vec<SessionId> = asks.next(0).iter().map(|next| next.session).collect();
         assert_eq!(next, [TWO]);
+    }
+
+    /// Met by seed 244: 64 branches took 64 round trips, each with a locator of all the others.
+    #[test]
+    fn all_branches_that_a_session_claims_are_asked_for_at_once() {
+        let mut asks = Asks::default();
+        (1..=64).for_each(|seq| assert!(asks.claim(ONE, A, tip(seq), seq, 0)));
+        let next = asks.next(0);
+        assert_eq!(next.iter().map(|next| next.tip).collect::<Vec<_>>(), [None]);
+        // One that the sender may not have had then is asked for when the others are here.
+        (1..=63).for_each(|seq| asks.settle(&A, tip(seq)));
+        asks.claim(ONE, A, tip(65), 1, 0);
+        assert_eq!(asks.next(0), []);
+        asks.settle(&A, tip(64));
+        assert_eq!(asks.next(0).iter().map(|next| next.tip).collect::<Vec<_>>(), [Some(tip(65))]);
     }
 
     #[test]

@@ -1,26 +1,24 @@
 //! A cluster of real replicas on simulated time: one thread, one heap of timed events, one seed.
 //!
-//! Each seed draws its own mix: how many nodes, how slow and how faulty. First chaos, then the
-//! faults stop, then all must agree. Faults fall at any moment, also between a commit and the frames
-//! that it lets go.
+//! Each seed draws its own mix: how many nodes, how slow and how faulty, and who is among them that
+//! nobody can trust. First chaos, then the faults stop, then all must agree. Faults fall at any
+//! moment, also between a commit and the frames that it lets go.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
 };
 
+use ed25519_dalek::SigningKey;
 use mosaik_core::{
-    event::{Draft, Hasher, Kind},
+    event::Hasher,
     feed::Tip,
     id::{AuthorId, NodeId},
-    key::{Network as NetworkId, NetworkKeys},
-    record::RecordEvent,
-    value::Value,
+    key::Network as NetworkId,
 };
 use mosaik_proto::{
-    carrier::{Addresses, Effect, Input, Now, Role, SessionId, Source},
+    carrier::{Addresses, Input, Now, Source},
     hint::Hint,
-    message::Message,
     replica::{Config, Replica},
 };
 use rand::{RngExt, SeedableRng};
@@ -33,35 +31,59 @@ use crate::{
 };
 
 /// Unix ms at the start of every simulation.
-const EPOCH_MS: u64 = 1_800_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 /// Interval and jitter of comparisons, in milliseconds.
 pub(crate) const INTERVAL_MS: u64 = 10_000;
-const JITTER_MS: u64 = 5_000;
+pub(crate) const JITTER_MS: u64 = 5_000;
 /// Appends of one seed at the most.
 const APPENDS_MAX: u64 = 30;
 
 /// What one seed does to its cluster.
 #[derive(Debug, Clone)]
-struct Weather {
-    latency_ms: u64,
+pub(crate) struct Weather {
+    pub(crate) latency_ms: u64,
     /// In a thousand: how often a send cuts its connection at some byte.
-    cut: u32,
-    /// In a thousand: how often a commit fails or the node crashes in it.
-    crash: u32,
+    pub(crate) cut: u32,
+    /// In ten thousand: how often a commit fails or the node crashes in it.
+    pub(crate) crash: u32,
     /// In a hundred: how often a hint is lost.
-    hint_loss: u32,
-    gossip: bool,
-    chaos_ms: u64,
+    pub(crate) hint_loss: u32,
+    /// In a hundred: how often a run is sent without its payloads.
+    pub(crate) stripped: u32,
+    pub(crate) gossip: bool,
+    /// Whether clocks jump.
+    pub(crate) jumps: bool,
+    pub(crate) chaos_ms: u64,
+}
+
+/// Whom one can trust.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// It follows the protocol, and is owed what the protocol promises.
+    Honest,
+    /// It says what it likes: its frames are changed, others come among them.
+    Hostile,
+    /// It is in another network.
+    Foreign,
+}
+
+/// A bug that is put in on purpose, to see that the checker finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plant {
+    /// Effects are carried out before what they tell of is durable.
+    SendBeforeCommit,
 }
 
 /// One node: what survives a crash, and what doesn't.
 pub(crate) struct Node {
+    pub(crate) nature: Nature,
     pub(crate) ledger: MemoryLedger,
     pub(crate) replica: Option<Replica>,
-    config: Config,
-    clock_offset_ms: i64,
-    next_session: u64,
-    next_token: u64,
+    pub(crate) config: Config,
+    pub(crate) hasher: Hasher,
+    pub(crate) clock_offset_ms: i64,
+    pub(crate) next_session: u64,
+    pub(crate) next_token: u64,
     wakes_at_ms: Option<u64>,
 }
 
@@ -71,7 +93,7 @@ impl std::fmt::Debug for Node {
     }
 }
 
-enum Timed {
+pub(crate) enum Timed {
     /// A node's own timeout.
     Wake(usize),
     /// A node comes up again.
@@ -92,6 +114,10 @@ enum Timed {
     Partition,
     /// A node's directory is copied, and the copy started.
     Clone,
+    /// A node's clock jumps.
+    Jump(usize),
+    /// An author has more branches than anybody takes.
+    Crowd,
 }
 
 /// See the module's head.
@@ -100,21 +126,20 @@ pub struct Cluster {
     pub(crate) nodes: Vec<Node>,
     /// Every append that was acknowledged.
     pub(crate) acknowledged: Vec<(AuthorId, Tip)>,
-    /// Whether a node's directory was copied, so that branches are to be expected.
-    pub(crate) has_clone: bool,
-    rng: ChaCha8Rng,
-    keys: NetworkKeys,
-    hasher: Hasher,
-    network: Network,
-    weather: Weather,
+    /// Whether branches are to be expected: a node's directory was copied, or an author is crowded.
+    pub(crate) may_branch: bool,
+    pub(crate) weather: Weather,
+    /// Where all that happens is told, if anywhere.
+    pub(crate) tell: Option<fn(String)>,
+    pub(crate) plant: Option<Plant>,
+    pub(crate) network: Network,
+    pub(crate) rng: ChaCha8Rng,
+    /// Which nodes are cut off from the others.
+    pub(crate) island: BTreeSet<usize>,
+    pub(crate) appended: u64,
     heap: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Timed>,
     next_event: u64,
-    /// Which nodes are cut off from the others.
-    island: BTreeSet<usize>,
-    appended: u64,
-    /// Where all that happens is told, if anywhere.
-    pub(crate) tell: Option<fn(String)>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -127,7 +152,8 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// A cluster of 2 to 8 nodes, all drawn from `seed`.
+    /// A cluster of 2 to 8 honest nodes and at most one hostile and one foreign one, all drawn from
+    /// `seed`.
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather {
@@ -135,73 +161,102 @@ impl Cluster {
             cut: [0, 5, 60][rng.random_range(0..3)],
             crash: [0, 3, 30][rng.random_range(0..3)],
             hint_loss: [0, 20, 90][rng.random_range(0..3)],
+            stripped: [0, 0, 0, 50][rng.random_range(0..4)],
             gossip: rng.random_bool(0.5),
+            jumps: rng.random_bool(0.15),
             chaos_ms: rng.random_range(5_000..60_000),
         };
-        let keys = NetworkId::Public("simulation".into()).keys();
         let mut cluster = Self {
             now_ms: 0,
             nodes: Vec::new(),
             acknowledged: Vec::new(),
-            has_clone: false,
-            hasher: Hasher::new(&keys.fingerprint),
-            keys,
-            network: Network::default(),
+            may_branch: false,
             weather,
+            tell: None,
+            plant: None,
+            network: Network::default(),
+            rng,
+            island: BTreeSet::new(),
+            appended: 0,
             heap: BinaryHeap::new(),
             events: BTreeMap::new(),
             next_event: 0,
-            island: BTreeSet::new(),
-            appended: 0,
-            tell: None,
-            rng,
         };
-        let count = cluster.rng.random_range(2..=8);
-        for index in 0..count {
-            cluster.add_node(index as u8);
+        let honest = cluster.rng.random_range(2..=8);
+        (0..honest).for_each(|_| cluster.add_node(Nature::Honest));
+        for (nature, share) in [(Nature::Hostile, 0.2), (Nature::Foreign, 0.1)] {
+            if cluster.rng.random_bool(share) {
+                cluster.add_node(nature);
+            }
         }
-        let chaos_ms = cluster.weather.chaos_ms;
-        for _ in 0..cluster.rng.random_range(1..=APPENDS_MAX) {
-            let (node, at_ms) =
-                (cluster.rng.random_range(0..count), cluster.rng.random_range(0..chaos_ms));
-            cluster.at(at_ms, Timed::Append(node));
-        }
-        for _ in 0..cluster.rng.random_range(0..4) {
-            let at_ms = cluster.rng.random_range(0..chaos_ms);
-            cluster.at(at_ms, Timed::Partition);
-        }
-        if count >= 3 && cluster.rng.random_bool(0.2) {
-            let at_ms = cluster.rng.random_range(chaos_ms / 2..chaos_ms);
-            cluster.at(at_ms, Timed::Clone);
-        }
+        cluster.plan(honest);
         cluster
     }
 
-    fn add_node(&mut self, index: u8) {
-        let config = Config {
-            keys: self.keys.clone(),
-            node_key: ed25519(100 + index),
-            author_key: ed25519(200 + index),
-            author_is_new: true,
-            name: format!("n{index}"),
-            software: "mosaik-sim".into(),
-            sync_interval_ms: INTERVAL_MS,
-            sync_jitter_ms: JITTER_MS,
-            authors_max: 1000,
-            clock_floor_ms: EPOCH_MS / 2,
-            seed: self.rng.random(),
-        };
+    fn add_node(&mut self, nature: Nature) {
+        let index = self.nodes.len() as u8;
+        let name = if nature == Nature::Foreign { "elsewhere" } else { "simulation" };
+        let keys = NetworkId::Public(name.into()).keys();
         self.nodes.push(Node {
+            nature,
             ledger: MemoryLedger::default(),
             replica: None,
-            config,
+            hasher: Hasher::new(&keys.fingerprint),
+            config: Config {
+                keys,
+                node_key: SigningKey::from_bytes(&[100 + index; 32]),
+                author_key: SigningKey::from_bytes(&[200 + index; 32]),
+                author_is_new: true,
+                name: format!("n{index}"),
+                software: "mosaik-sim".into(),
+                sync_interval_ms: INTERVAL_MS,
+                sync_jitter_ms: JITTER_MS,
+                authors_max: 1000,
+                clock_floor_ms: EPOCH_MS / 2,
+                seed: self.rng.random(),
+            },
             clock_offset_ms: self.rng.random_range(-120_000..120_000),
             next_session: 0,
             next_token: 0,
             wakes_at_ms: None,
         });
         let at_ms = self.rng.random_range(0..2_000);
-        self.at(at_ms, Timed::Restart(usize::from(index)));
+        self.at(at_ms, Timed::Restart(self.nodes.len() - 1));
+    }
+
+    /// Draws when what happens, among the first `honest` nodes.
+    fn plan(&mut self, honest: usize) {
+        let chaos_ms = self.weather.chaos_ms;
+        for _ in 0..self.rng.random_range(1..=APPENDS_MAX) {
+            let (node, at_ms) =
+                (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
+            self.at(at_ms, Timed::Append(node));
+        }
+        for _ in 0..self.rng.random_range(0..4) {
+            let at_ms = self.rng.random_range(0..chaos_ms);
+            self.at(at_ms, Timed::Partition);
+        }
+        if honest >= 3 && self.rng.random_bool(0.2) {
+            let at_ms = self.rng.random_range(chaos_ms / 2..chaos_ms);
+            self.at(at_ms, Timed::Clone);
+        }
+        if self.weather.jumps {
+            for _ in 0..self.rng.random_range(1..6) {
+                let (node, at_ms) =
+                    (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
+                self.at(at_ms, Timed::Jump(node));
+            }
+        }
+        if self.rng.random_bool(0.05) {
+            let at_ms = self.rng.random_range(0..chaos_ms);
+            self.at(at_ms, Timed::Crowd);
+        }
+    }
+
+    /// Puts a bug in.
+    #[must_use]
+    pub fn with(self, plant: Plant) -> Self {
+        Self { plant: Some(plant), ..self }
     }
 
     /// Runs the chaos, then lets all come back and gives them `rounds` intervals. Whether all agree.
@@ -209,12 +264,17 @@ impl Cluster {
         self.run_until(self.weather.chaos_ms);
         self.heal();
         for _ in 0..rounds {
-            self.run_until(self.now_ms + INTERVAL_MS + JITTER_MS);
+            self.run_round();
             if self.agrees() {
                 return true;
             }
         }
         false
+    }
+
+    /// One interval with its jitter: every session compares at least once.
+    pub(crate) fn run_round(&mut self) {
+        self.run_until(self.now_ms + INTERVAL_MS + JITTER_MS);
     }
 
     fn run_until(&mut self, end_ms: u64) {
@@ -231,24 +291,13 @@ impl Cluster {
         self.now_ms = end_ms;
     }
 
-    /// The faults stop; whoever is down comes up.
-    fn heal(&mut self) {
-        self.island.clear();
-        self.weather = Weather { cut: 0, crash: 0, ..self.weather.clone() };
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].replica.is_none() {
-                self.at(self.now_ms, Timed::Restart(node));
-            }
-        }
-    }
-
-    fn at(&mut self, at_ms: u64, event: Timed) {
+    pub(crate) fn at(&mut self, at_ms: u64, event: Timed) {
         self.heap.push(Reverse((at_ms, self.next_event)));
         self.events.insert(self.next_event, event);
         self.next_event += 1;
     }
 
-    fn soon(&mut self, event: Timed) {
+    pub(crate) fn soon(&mut self, event: Timed) {
         let delay_ms = self.rng.random_range(0..=self.weather.latency_ms * 2);
         self.at(self.now_ms + delay_ms, event);
     }
@@ -270,20 +319,24 @@ impl Cluster {
                 self.step(end.node, Some(Input::Disconnected { session: end.session, reason }));
             }
             Timed::Dial(from, to) => self.dial(from, to),
-            Timed::Hint(node, from, bytes) => {
-                if let Ok(hint) = Hint::decode(&bytes, &self.hasher, &self.keys.fingerprint) {
-                    self.step(node, Some(Input::Hint { from, hint }));
+            Timed::Hint(index, from, bytes) => {
+                let node = &self.nodes[index];
+                let fingerprint = &node.config.keys.fingerprint;
+                if let Ok(hint) = Hint::decode(&bytes, &node.hasher, fingerprint) {
+                    self.step(index, Some(Input::Hint { from, hint }));
                 }
             }
             Timed::Append(node) => self.append(node),
             Timed::Partition => self.partition(),
             Timed::Clone => self.clone_node(),
+            Timed::Jump(node) => self.jump(node),
+            Timed::Crowd => self.crowd(),
         }
     }
 
     // Nodes
 
-    fn now(&self, node: usize) -> Now {
+    pub(crate) fn now(&self, node: usize) -> Now {
         let wall_ms =
             (EPOCH_MS + self.now_ms).saturating_add_signed(self.nodes[node].clock_offset_ms);
         Now { mono_ms: self.now_ms, wall_ms }
@@ -312,7 +365,7 @@ impl Cluster {
         self.step(index, Some(Input::OwnAddresses(own)));
     }
 
-    fn id(&self, node: usize) -> NodeId {
+    pub(crate) fn id(&self, node: usize) -> NodeId {
         NodeId(self.nodes[node].config.node_key.verifying_key().to_bytes())
     }
 
@@ -321,9 +374,11 @@ impl Cluster {
     }
 
     /// Takes, commits, sends: what the owner loop of a node does.
-    fn step(&mut self, index: usize, input: Option<Input>) {
+    pub(crate) fn step(&mut self, index: usize, input: Option<Input>) {
         let now = self.now(index);
-        let crash = self.rng.random_range(0..10_000) < self.weather.crash;
+        // Appends are few, and the moment in which most is at stake.
+        let odds = if matches!(input, Some(Input::Append { .. })) { 50 } else { 1 };
+        let crashes = self.rng.random_range(0..10_000) < odds * self.weather.crash;
         let node = &mut self.nodes[index];
         let Some(replica) = &mut node.replica else { return };
         if let (Some(tell), Some(input)) = (self.tell, &input) {
@@ -336,16 +391,19 @@ impl Cluster {
             replica.handle(now, input, ledger, &mut effects).expect("memory never fails");
         }
         replica.end_batch(now, ledger, &mut effects).expect("memory never fails");
-        if crash {
+        let next_ms = replica.next_timeout_ms().max(self.now_ms + 1);
+        if crashes {
             // Before the commit or right after it: in both cases nothing of the batch is sent.
             if self.rng.random_bool(0.5) {
                 self.nodes[index].ledger.commit();
+            }
+            if self.plant == Some(Plant::SendBeforeCommit) {
+                effects.into_iter().for_each(|effect| self.carry(index, effect));
             }
             self.crash(index);
             return;
         }
         node.ledger.commit();
-        let next_ms = replica.next_timeout_ms().max(self.now_ms + 1);
         node.wakes_at_ms = Some(next_ms);
         self.at(next_ms, Timed::Wake(index));
         for effect in effects {
@@ -356,202 +414,20 @@ impl Cluster {
         }
     }
 
-    fn crash(&mut self, index: usize) {
-        self.nodes[index].ledger.crash();
-        self.nodes[index].replica = None;
-        for end in self.network.ends_of(index) {
-            self.cut(end);
-        }
-        let at_ms = self.now_ms + self.rng.random_range(1..10_000);
-        self.at(at_ms, Timed::Restart(index));
-    }
-
-    fn clone_node(&mut self) {
-        let original = self.rng.random_range(0..self.nodes.len());
+    /// A node on a copy of another's storage, with its keys.
+    pub(crate) fn add_copy(&mut self, original: usize) -> usize {
         let node = &self.nodes[original];
-        let mut ledger = node.ledger.clone();
-        ledger.crash();
-        let copy = Node {
-            ledger,
+        self.nodes.push(Node {
+            nature: node.nature,
+            ledger: node.ledger.clone(),
             replica: None,
             config: Config { seed: node.config.seed ^ 1, ..node.config.clone() },
+            hasher: node.hasher.clone(),
             clock_offset_ms: node.clock_offset_ms + 7,
             next_session: 1 << 32,
             next_token: 0,
             wakes_at_ms: None,
-        };
-        self.has_clone = true;
-        self.nodes.push(copy);
-        let index = self.nodes.len() - 1;
-        self.at(self.now_ms + 1, Timed::Restart(index));
-        for _ in 0..3 {
-            let at_ms = self.now_ms + self.rng.random_range(1..5_000);
-            let writer = if self.rng.random_bool(0.5) { index } else { original };
-            self.at(at_ms, Timed::Append(writer));
-        }
+        });
+        self.nodes.len() - 1
     }
-
-    fn append(&mut self, index: usize) {
-        let drafts = self.drafts();
-        let node = &mut self.nodes[index];
-        if node.replica.is_none() {
-            return;
-        }
-        node.next_token += 1;
-        let token = node.next_token;
-        self.step(index, Some(Input::Append { token, drafts }));
-    }
-
-    fn drafts(&mut self) -> Vec<Draft> {
-        self.appended += 1;
-        let count = if self.rng.random_bool(0.1) {
-            self.rng.random_range(1..400)
-        } else {
-            self.rng.random_range(1..4)
-        };
-        (0..count).map(|i| self.draft(i)).collect()
-    }
-
-    fn draft(&mut self, i: u64) -> Draft {
-        let record = format!("r{}", self.rng.random_range(0..5));
-        let event = match self.rng.random_range(0..5) {
-            0 => RecordEvent::Create { record, form: "f".into() },
-            1 => RecordEvent::Note { record, text: format!("note {} {i}", self.appended) },
-            2 => RecordEvent::Archive { record, archived: self.rng.random_bool(0.5) },
-            3 => {
-                let field = format!("x{}", self.rng.random_range(0..3));
-                let value = Value::Int(self.appended as i64);
-                RecordEvent::Set { record, field, value, over: Vec::new() }
-            }
-            _ => {
-                let len = [0, 10, 3_000, 60_000][self.rng.random_range(0..4)];
-                let kind = Kind::new("app.blob").expect("a kind");
-                return Draft { kind, payload: vec![i as u8; len] };
-            }
-        };
-        event.encode().expect("a small event")
-    }
-
-    // Wires
-
-    fn carry(&mut self, index: usize, effect: Effect) {
-        match effect {
-            Effect::Send { session, frame } => self.send(End { node: index, session }, frame),
-            Effect::Close { session, bye } => {
-                let end = End { node: index, session };
-                self.send(end, Message::Bye(bye).encode());
-                self.close(end);
-            }
-            Effect::Dial { peer, .. } => self.soon(Timed::Dial(index, peer)),
-            Effect::Gossip(hint) => self.gossip(index, &hint),
-            Effect::Opened { peer, .. } if self.weather.gossip => {
-                self.step(index, Some(Input::Neighbour { peer, up: true }));
-            }
-            Effect::Appended { author, events, .. } => {
-                self.acknowledged.extend(events.into_iter().map(|tip| (author, tip)));
-            }
-            _ => {}
-        }
-    }
-
-    fn dial(&mut self, from: usize, to: NodeId) {
-        let up = |node: &usize| {
-            *node != from
-                && self.id(*node) == to
-                && self.nodes[*node].replica.is_some()
-                && self.island.contains(node) == self.island.contains(&from)
-        };
-        let found: Vec<usize> = (0..self.nodes.len()).filter(up).collect();
-        if found.is_empty() || self.nodes[from].replica.is_none() {
-            let reason = "no answer".into();
-            self.step(from, Some(Input::DialFailed { peer: to, reason }));
-            return;
-        }
-        let to = found[self.rng.random_range(0..found.len())];
-        let (a, b) = (self.new_end(from), self.new_end(to));
-        self.network.connect(a, b);
-        let binding: Vec<u8> = (0..32).map(|_| self.rng.random()).collect();
-        for (end, other, role) in [(a, to, Role::Dialer), (b, from, Role::Listener)] {
-            let (peer, binding) = (self.id(other), binding.clone());
-            let session = end.session;
-            self.step(end.node, Some(Input::Connected { session, peer, role, binding }));
-        }
-    }
-
-    fn new_end(&mut self, node: usize) -> End {
-        self.nodes[node].next_session += 1;
-        End { node, session: SessionId(self.nodes[node].next_session) }
-    }
-
-    fn send(&mut self, from: End, mut frame: Vec<u8>) {
-        let Some(to) = self.network.other(from) else { return };
-        self.soon(Timed::Sent(from, frame.len()));
-        let is_cut = self.rng.random_range(0..1000) < self.weather.cut;
-        if is_cut {
-            frame.truncate(self.rng.random_range(0..frame.len()));
-        }
-        let half = frame.split_off(self.rng.random_range(0..=frame.len()));
-        for bytes in [frame, half] {
-            let earliest_ms = self.now_ms + self.rng.random_range(0..=self.weather.latency_ms * 2);
-            let at_ms = self.network.arrival_ms(to, earliest_ms);
-            self.at(at_ms, Timed::Bytes(to, bytes));
-        }
-        if is_cut {
-            self.cut(from);
-        }
-    }
-
-    fn receive(&mut self, end: End, bytes: &[u8]) {
-        let session = end.session;
-        match self.network.receive(end, bytes) {
-            Ok(frames) => {
-                for frame in frames {
-                    let input = match Message::decode(&frame, &self.hasher) {
-                        Ok(message) => Input::Frame { session, message },
-                        Err(error) => Input::BadFrame { session, error },
-                    };
-                    self.step(end.node, Some(input));
-                }
-            }
-            Err(error) => self.step(end.node, Some(Input::BadFrame { session, error })),
-        }
-    }
-
-    /// Breaks a connection; what is under way still arrives, then both ends notice.
-    fn cut(&mut self, end: End) {
-        self.close(end);
-    }
-
-    fn close(&mut self, end: End) {
-        let Some(ends) = self.network.close(end) else { return };
-        for end in ends {
-            let earliest_ms = self.now_ms + self.rng.random_range(0..=self.weather.latency_ms * 2);
-            let at_ms = self.network.arrival_ms(end, earliest_ms);
-            self.at(at_ms, Timed::Closed(end));
-        }
-    }
-
-    fn gossip(&mut self, from: usize, hint: &Hint) {
-        let bytes = hint.encode(self.rng.random());
-        let id = self.id(from);
-        for node in 0..self.nodes.len() {
-            let reached = self.island.contains(&node) == self.island.contains(&from);
-            if node != from && reached && self.rng.random_range(0..100) >= self.weather.hint_loss {
-                self.soon(Timed::Hint(node, id, bytes.clone()));
-            }
-        }
-    }
-
-    fn partition(&mut self) {
-        self.island = (0..self.nodes.len()).filter(|_| self.rng.random_bool(0.5)).collect();
-        for (a, b) in self.network.connections() {
-            if self.island.contains(&a.node) != self.island.contains(&b.node) {
-                self.cut(a);
-            }
-        }
-    }
-}
-
-fn ed25519(seed: u8) -> ed25519_dalek::SigningKey {
-    ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
 }

@@ -27,6 +27,8 @@ struct Incoming {
 pub(crate) struct Network {
     other: BTreeMap<End, End>,
     incoming: BTreeMap<End, Incoming>,
+    /// Bytes sent by each end since [`Network::take_sent`].
+    sent: BTreeMap<End, usize>,
 }
 
 impl Network {
@@ -47,6 +49,16 @@ impl Network {
         let other = self.other.remove(&end)?;
         self.other.remove(&other);
         Some([end, other])
+    }
+
+    /// Notes bytes that are sent.
+    pub(crate) fn count(&mut self, from: End, bytes: usize) {
+        *self.sent.entry(from).or_default() += bytes;
+    }
+
+    /// Bytes that each end has sent since the last call.
+    pub(crate) fn take_sent(&mut self) -> BTreeMap<End, usize> {
+        std::mem::take(&mut self.sent)
     }
 
     /// All ends at `node`.

@@ -52,7 +52,7 @@ impl Session {
     pub(crate) fn want<L: Ledger>(&mut self, next: Next, shared: &mut Shared<'_, L>) {
         let locator = short_locator(shared.feeds.feed(&next.author));
         let Next { author, tip, credit, .. } = next;
-        let want = Want { author, tip: Some(tip), locator, credit };
+        let want = Want { author, tip, locator, credit };
         self.send(Message::Want(want), shared.effects);
     }
 
@@ -62,7 +62,7 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
         let author = run.author();
-        let len = run.encode().len() as u64;
+        let cost = (run.events().len() as u64, run.encode().len() as u64);
         let head = Tip::from(run.head());
         match shared.feeds.take_run(run, Way::Session, shared.wall, shared.ledger)? {
             Taken::New => shared.notices.push(Notice::Grew),
@@ -81,7 +81,7 @@ impl Session {
             }
         }
         settle_claims(&author, shared)?;
-        shared.asks.received(self.id, &author, len, shared.now.mono_ms);
+        shared.asks.received(self.id, &author, cost, shared.now.mono_ms);
         Ok(())
     }
 

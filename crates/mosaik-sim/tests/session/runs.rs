@@ -238,3 +238,36 @@ fn a_payload_that_comes_later_counts_in_the_view_at_once() {
     assert_eq!(digest(&pair.nodes[0]), digest(&pair.nodes[1]));
     assert_eq!(pair.nodes[0].ledger.counts().expect("memory never fails").missing, 0);
 }
+
+/// Met by seed 244: each branch took a round trip, and a locator of all the others.
+#[test]
+fn many_branches_come_for_one_want() {
+    let trunk = Author::of(1, 5);
+    let branches = |marks: std::ops::Range<u8>| {
+        let trunk = trunk.clone();
+        marks.map(move |mark| trunk.branch(5, 1, mark).all())
+    };
+    let mut nodes = [Node::new(1), Node::new(2)];
+    nodes[0].take(branches(0..31));
+    nodes[1].take(branches(30..60));
+    let [a, b] = nodes;
+    let mut pair = Pair::connected(a, b);
+    pair.pass(1_000);
+    assert!(pair.agree());
+    let wants = pair.sent.iter().filter(|sent| matches!(sent.message, Message::Want(_)));
+    assert_eq!(wants.count(), 2);
+}
+
+/// Met by reading: more credit was granted when all had been sent, and that was a new want.
+#[test]
+fn a_feed_that_fits_the_credit_comes_once() {
+    let author = Author::of(1, 3_000);
+    let mut node = Node::new(1);
+    node.take((0..12).map(|i| author.run(i * 250 + 1, i * 250 + 250)));
+    let mut pair = Pair::connected(Node::new(2), node);
+    pair.pass(2_000);
+    assert!(pair.nodes[0].holds(&author));
+    assert_eq!(pair.nodes[0].replica.totals().runs_duplicate, 0);
+    let wants = pair.sent.iter().filter(|sent| matches!(sent.message, Message::Want(_)));
+    assert_eq!(wants.count(), 1);
+}
