@@ -6,6 +6,9 @@
 //! - Every value remembers where it came from, and an error names that place.
 //! - The network is not part of it: its id may be a secret, and settings are shown.
 
+mod key;
+mod value;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -15,99 +18,19 @@ use std::{
 
 use mosaik_core::ticket::Ticket;
 
+pub use self::key::{
+    DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, NAME,
+    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, SYNC_INTERVAL, SYNC_JITTER,
+};
+use self::{
+    key::Kind,
+    value::{
+        default_name, parse_host_port, parse_listen, parse_name, parse_path, parse_rate,
+        parse_relay, parse_seconds, parse_switch,
+    },
+};
+
 use crate::log::{Format, Level};
-
-/// Bytes of a node's name: what `Hello` carries.
-const NAME_LEN_MAX: usize = 64;
-
-/// The longest interval and jitter, in seconds: a day. Longer, and a node would look dead.
-const SYNC_SECONDS_MAX: u64 = 86_400;
-
-/// One setting: what it is called in each place.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Key {
-    /// In the TOML file; with dashes for underscores the flag.
-    pub name: &'static str,
-    /// In the environment.
-    pub env: &'static str,
-    /// The environment variable of the program that this one follows.
-    pub old_env: Option<&'static str>,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Text,
-    Number,
-    Switch,
-    List,
-}
-
-const fn key(name: &'static str, env: &'static str, kind: Kind) -> Key {
-    Key { name, env, old_env: None, kind }
-}
-
-const fn old_key(name: &'static str, env: &'static str, old: &'static str, kind: Kind) -> Key {
-    Key { name, env, old_env: Some(old), kind }
-}
-
-/// Where the networks' directories are.
-pub const DATA_DIR: Key = old_key("data_dir", "MOSAIK_DATA_DIR", "STORAGE_DIR", Kind::Text);
-/// A public network's name.
-pub const NETWORK: Key = key("network", "MOSAIK_NETWORK", Kind::Text);
-/// A file with a network id.
-pub const NETWORK_FILE: Key = key("network_file", "MOSAIK_NETWORK_FILE", Kind::Text);
-/// What the node calls itself.
-pub const NAME: Key = key("name", "MOSAIK_NAME", Kind::Text);
-/// UDP addresses to listen on.
-pub const LISTEN: Key = key("listen", "MOSAIK_LISTEN", Kind::List);
-/// Whether the Mainline DHT is used.
-pub const DHT: Key = key("dht", "MOSAIK_DHT", Kind::Switch);
-/// Where the DHT is entered.
-pub const DHT_BOOTSTRAP: Key = key("dht_bootstrap", "MOSAIK_DHT_BOOTSTRAP", Kind::List);
-/// Whether relays are used.
-pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
-/// Which relays.
-pub const RELAYS: Key = key("relays", "MOSAIK_RELAYS", Kind::List);
-/// Tickets of peers to dial.
-pub const PEERS: Key = key("peers", "MOSAIK_PEERS", Kind::List);
-/// Whether private addresses are published and dialed.
-pub const LAB: Key = key("lab", "MOSAIK_LAB", Kind::Switch);
-/// Seconds between comparisons.
-pub const SYNC_INTERVAL: Key =
-    old_key("sync_interval", "MOSAIK_SYNC_INTERVAL", "NETWORK_SYNC_INTERVAL", Kind::Number);
-/// Seconds added at random.
-pub const SYNC_JITTER: Key =
-    old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
-/// Bytes a second of runs taken from peers.
-pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
-/// What is logged.
-pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
-/// In which form.
-pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
-/// Where to.
-pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
-
-/// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 17] = [
-    &DATA_DIR,
-    &NETWORK,
-    &NETWORK_FILE,
-    &NAME,
-    &LISTEN,
-    &DHT,
-    &DHT_BOOTSTRAP,
-    &RELAY,
-    &RELAYS,
-    &PEERS,
-    &LAB,
-    &SYNC_INTERVAL,
-    &SYNC_JITTER,
-    &RATE_DOWN,
-    &LOG_LEVEL,
-    &LOG_FORMAT,
-    &LOG_DIR,
-];
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -537,67 +460,6 @@ fn default_data_dir(sources: &Sources<'_>) -> (PathBuf, Origin) {
         _ => PathBuf::from("/var/lib/mosaik-node"),
     };
     (path, Origin::Default)
-}
-
-/// The host's name, made fit for a node's.
-fn default_name(host_name: &str) -> String {
-    let mut name: String = host_name.chars().filter(|c| !c.is_control()).collect();
-    while name.len() > NAME_LEN_MAX {
-        name.pop();
-    }
-    if name.is_empty() { "unnamed".into() } else { name }
-}
-
-/// A path, from the root on: what is printed of it must hold in every directory.
-fn parse_path(text: &str) -> Result<PathBuf, String> {
-    std::path::absolute(text).map_err(|_| "a path is needed".into())
-}
-
-fn parse_name(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > NAME_LEN_MAX || text.chars().any(char::is_control) {
-        return Err(format!("a name has 1 to {NAME_LEN_MAX} bytes and no control characters"));
-    }
-    Ok(text.into())
-}
-
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "give ADDR:PORT, as 0.0.0.0:4242 or [::]:4242; port 0 is any".into())
-}
-
-fn parse_switch(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" | "yes" | "on" => Ok(true),
-        "false" | "0" | "no" | "off" => Ok(false),
-        _ => Err("give true or false".into()),
-    }
-}
-
-fn parse_host_port(text: &str) -> Result<String, String> {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    let is_host = !host.is_empty() && !host.contains(char::is_whitespace);
-    match port.parse::<u16>() {
-        Ok(1..) if is_host => Ok(text.into()),
-        _ => Err("give host:port, as router.example.net:6881".into()),
-    }
-}
-
-fn parse_relay(text: &str) -> Result<String, String> {
-    let has_scheme = text.starts_with("https://") || text.starts_with("http://");
-    match text.parse::<iroh::RelayUrl>() {
-        Ok(_) if has_scheme => Ok(text.into()),
-        _ => Err("give a URL, as https://relay.example.net".into()),
-    }
-}
-
-fn parse_seconds(text: &str, seconds_min: u64) -> Result<u64, String> {
-    match text.parse() {
-        Ok(seconds) if (seconds_min..=SYNC_SECONDS_MAX).contains(&seconds) => Ok(seconds),
-        _ => Err(format!("give whole seconds, {seconds_min} to {SYNC_SECONDS_MAX}")),
-    }
-}
-
-fn parse_rate(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "give whole bytes a second; 0 is no limit".into())
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ fn object_row(bytes: &[u8], id_column: &str) -> Result<Said, String> {
 mod tests {
     use super::*;
 
-    fn open<'a>(text: &'a [u8], format: FileFormat) -> Result<Rows<&'a [u8]>, FileError> {
+    fn open(text: &[u8], format: FileFormat) -> Result<Rows<&[u8]>, FileError> {
         Rows::open(text, format, "id")
     }
 

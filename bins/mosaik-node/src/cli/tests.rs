@@ -72,9 +72,8 @@ fn every_run_flag_reaches_its_setting() {
 fn flags_before_and_after_run_are_the_same() {
     let cli = parse("--name a --sync-interval 5 run --name b").expect("both places");
     let Some(Noun::Run(own)) = cli.noun else { panic!("a run") };
-    let both = own.or(cli.run);
-    assert_eq!(both.name.as_deref(), Some("b"));
-    assert_eq!(both.sync_interval.as_deref(), Some("5"));
+    let said = layer(&cli.place, &own.or(cli.run));
+    assert_eq!((said["name"][0].as_str(), said["sync_interval"][0].as_str()), ("b", "5"));
 }
 
 #[test]

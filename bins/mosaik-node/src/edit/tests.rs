@@ -82,7 +82,10 @@ fn changed(record: &str, pairs: &[(&str, i64)]) -> Edit {
     Edit::Set { record: record.to_owned(), fields: fields(pairs) }
 }
 
-fn imported(rows: &[(u64, &str, &[(&str, i64)])]) -> Edit {
+/// Line, record and fields of a row.
+type TestRow<'a> = (u64, &'a str, &'a [(&'a str, i64)]);
+
+fn imported(rows: &[TestRow<'_>]) -> Edit {
     let rows = rows
         .iter()
         .map(|(line, record, pairs)| Row {

@@ -1,0 +1,138 @@
+//! The flags that say which node is meant, and how one runs.
+//!
+//! They are texts here: what they mean is checked where the settings of all places are read.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use mosaik_node::config::{self, Layer};
+
+/// Which node is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Place {
+    /// The network's id: a public name, or a secret mnet1...
+    #[arg(long, global = true, value_name = "ID", conflicts_with = "network_file", help_heading = WHERE)]
+    pub(crate) network: Option<String>,
+    /// A file that holds the network's id
+    #[arg(long, global = true, value_name = "FILE", help_heading = WHERE)]
+    pub(crate) network_file: Option<PathBuf>,
+    /// Where everything is kept: in it one directory a network
+    #[arg(long, global = true, value_name = "DIR", help_heading = WHERE)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// A TOML file with settings
+    #[arg(long, global = true, value_name = "FILE", help_heading = WHERE)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const WHERE: &str = "Which node";
+const NODE: &str = "Running a node";
+
+/// How a node runs.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub(crate) struct RunFlags {
+    /// What this node calls itself [default: the host's name]
+    #[arg(long, value_name = "NAME", help_heading = NODE)]
+    name: Option<String>,
+    /// A UDP address to listen on [default: any free port, kept over restarts]
+    #[arg(long, value_name = "ADDR:PORT", help_heading = NODE)]
+    listen: Vec<String>,
+    /// Where to enter the DHT [default: the public nodes]
+    #[arg(long, value_name = "HOST:PORT", help_heading = NODE)]
+    dht_bootstrap: Vec<String>,
+    /// Don't use the DHT
+    #[arg(long, conflicts_with = "dht_bootstrap", help_heading = NODE)]
+    no_dht: bool,
+    /// A relay to use [default: iroh's public ones]
+    #[arg(long, value_name = "URL", help_heading = NODE)]
+    relay: Vec<String>,
+    /// Don't use relays
+    #[arg(long, conflicts_with = "relay", help_heading = NODE)]
+    no_relay: bool,
+    /// The ticket of a peer to dial (from `id --ticket` on that node)
+    #[arg(long, value_name = "TICKET", help_heading = NODE)]
+    peer: Vec<String>,
+    /// Publish and dial private and loopback addresses too
+    #[arg(long, help_heading = NODE, hide_short_help = true)]
+    lab: bool,
+    /// Seconds between comparisons with a random peer [default: 60]
+    #[arg(long, value_name = "S", help_heading = NODE)]
+    sync_interval: Option<String>,
+    /// Up to so many seconds are added to it at random [default: 30]
+    #[arg(long, value_name = "S", help_heading = NODE)]
+    sync_jitter: Option<String>,
+    /// Bytes of events a second taken from all peers together [default: no limit]
+    #[arg(long, value_name = "BYTES", help_heading = NODE)]
+    rate_down: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL", help_heading = NODE)]
+    log_level: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORM", help_heading = NODE)]
+    log_format: Option<String>,
+    /// Log to a file in this directory rather than to stderr
+    #[arg(long, value_name = "DIR", help_heading = NODE)]
+    log_dir: Option<PathBuf>,
+}
+
+impl RunFlags {
+    /// Whether none was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These and, where they are silent, `weaker`.
+    pub(crate) fn or(self, weaker: Self) -> Self {
+        fn either<T>(strong: Vec<T>, weak: Vec<T>) -> Vec<T> {
+            if strong.is_empty() { weak } else { strong }
+        }
+        Self {
+            name: self.name.or(weaker.name),
+            listen: either(self.listen, weaker.listen),
+            dht_bootstrap: either(self.dht_bootstrap, weaker.dht_bootstrap),
+            no_dht: self.no_dht || weaker.no_dht,
+            relay: either(self.relay, weaker.relay),
+            no_relay: self.no_relay || weaker.no_relay,
+            peer: either(self.peer, weaker.peer),
+            lab: self.lab || weaker.lab,
+            sync_interval: self.sync_interval.or(weaker.sync_interval),
+            sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
+            rate_down: self.rate_down.or(weaker.rate_down),
+            log_level: self.log_level.or(weaker.log_level),
+            log_format: self.log_format.or(weaker.log_format),
+            log_dir: self.log_dir.or(weaker.log_dir),
+        }
+    }
+}
+
+/// What the flags say, as the settings take it.
+pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
+    let path = |path: &Option<PathBuf>| path.iter().map(|p| p.display().to_string()).collect();
+    let text = |text: &Option<String>| text.iter().cloned().collect();
+    let switch = |given: bool, value: &str| if given { vec![value.to_owned()] } else { Vec::new() };
+    // A relay or a way into the DHT is given to be used, whatever a weaker place says.
+    let wanted = |off: bool, list: &[String]| match (off, list.is_empty()) {
+        (true, _) => vec!["false".to_owned()],
+        (false, false) => vec!["true".to_owned()],
+        (false, true) => Vec::new(),
+    };
+    let said: [(&config::Key, Vec<String>); 17] = [
+        (&config::DATA_DIR, path(&place.data_dir)),
+        (&config::NETWORK, text(&place.network)),
+        (&config::NETWORK_FILE, path(&place.network_file)),
+        (&config::NAME, text(&run.name)),
+        (&config::LISTEN, run.listen.clone()),
+        (&config::DHT, wanted(run.no_dht, &run.dht_bootstrap)),
+        (&config::DHT_BOOTSTRAP, run.dht_bootstrap.clone()),
+        (&config::RELAY, wanted(run.no_relay, &run.relay)),
+        (&config::RELAYS, run.relay.clone()),
+        (&config::PEERS, run.peer.clone()),
+        (&config::LAB, switch(run.lab, "true")),
+        (&config::SYNC_INTERVAL, text(&run.sync_interval)),
+        (&config::SYNC_JITTER, text(&run.sync_jitter)),
+        (&config::RATE_DOWN, text(&run.rate_down)),
+        (&config::LOG_LEVEL, text(&run.log_level)),
+        (&config::LOG_FORMAT, text(&run.log_format)),
+        (&config::LOG_DIR, path(&run.log_dir)),
+    ];
+    said.into_iter().filter(|(_, texts)| !texts.is_empty()).map(|(k, t)| (k.name, t)).collect()
+}

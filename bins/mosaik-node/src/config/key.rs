@@ -1,0 +1,87 @@
+//! The settings by their names.
+
+/// One setting: what it is called in each place.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Key {
+    /// In the TOML file; with dashes for underscores the flag.
+    pub name: &'static str,
+    /// In the environment.
+    pub env: &'static str,
+    /// The environment variable of the program that this one follows.
+    pub old_env: Option<&'static str>,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Switch,
+    List,
+}
+
+const fn key(name: &'static str, env: &'static str, kind: Kind) -> Key {
+    Key { name, env, old_env: None, kind }
+}
+
+const fn old_key(name: &'static str, env: &'static str, old: &'static str, kind: Kind) -> Key {
+    Key { name, env, old_env: Some(old), kind }
+}
+
+/// Where the networks' directories are.
+pub const DATA_DIR: Key = old_key("data_dir", "MOSAIK_DATA_DIR", "STORAGE_DIR", Kind::Text);
+/// A public network's name.
+pub const NETWORK: Key = key("network", "MOSAIK_NETWORK", Kind::Text);
+/// A file with a network id.
+pub const NETWORK_FILE: Key = key("network_file", "MOSAIK_NETWORK_FILE", Kind::Text);
+/// What the node calls itself.
+pub const NAME: Key = key("name", "MOSAIK_NAME", Kind::Text);
+/// UDP addresses to listen on.
+pub const LISTEN: Key = key("listen", "MOSAIK_LISTEN", Kind::List);
+/// Whether the Mainline DHT is used.
+pub const DHT: Key = key("dht", "MOSAIK_DHT", Kind::Switch);
+/// Where the DHT is entered.
+pub const DHT_BOOTSTRAP: Key = key("dht_bootstrap", "MOSAIK_DHT_BOOTSTRAP", Kind::List);
+/// Whether relays are used.
+pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
+/// Which relays.
+pub const RELAYS: Key = key("relays", "MOSAIK_RELAYS", Kind::List);
+/// Tickets of peers to dial.
+pub const PEERS: Key = key("peers", "MOSAIK_PEERS", Kind::List);
+/// Whether private addresses are published and dialed.
+pub const LAB: Key = key("lab", "MOSAIK_LAB", Kind::Switch);
+/// Seconds between comparisons.
+pub const SYNC_INTERVAL: Key =
+    old_key("sync_interval", "MOSAIK_SYNC_INTERVAL", "NETWORK_SYNC_INTERVAL", Kind::Number);
+/// Seconds added at random.
+pub const SYNC_JITTER: Key =
+    old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
+/// Bytes a second of runs taken from peers.
+pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
+/// What is logged.
+pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
+/// In which form.
+pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
+/// Where to.
+pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
+
+/// All settings, in the order in which they are shown.
+pub const KEYS: [&Key; 17] = [
+    &DATA_DIR,
+    &NETWORK,
+    &NETWORK_FILE,
+    &NAME,
+    &LISTEN,
+    &DHT,
+    &DHT_BOOTSTRAP,
+    &RELAY,
+    &RELAYS,
+    &PEERS,
+    &LAB,
+    &SYNC_INTERVAL,
+    &SYNC_JITTER,
+    &RATE_DOWN,
+    &LOG_LEVEL,
+    &LOG_FORMAT,
+    &LOG_DIR,
+];

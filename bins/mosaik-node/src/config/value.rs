@@ -1,0 +1,70 @@
+//! What each setting takes: from text to value, or to the sentence that says what it takes.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Bytes of a node's name: what `Hello` carries.
+const NAME_LEN_MAX: usize = 64;
+
+/// The longest interval and jitter, in seconds: a day. Longer, and a node would look dead.
+const SYNC_SECONDS_MAX: u64 = 86_400;
+
+/// The host's name, made fit for a node's.
+pub(super) fn default_name(host_name: &str) -> String {
+    let mut name: String = host_name.chars().filter(|c| !c.is_control()).collect();
+    while name.len() > NAME_LEN_MAX {
+        name.pop();
+    }
+    if name.is_empty() { "unnamed".into() } else { name }
+}
+
+/// A path, from the root on: what is printed of it must hold in every directory.
+pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
+    std::path::absolute(text).map_err(|_| "a path is needed".into())
+}
+
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_LEN_MAX || text.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {NAME_LEN_MAX} bytes and no control characters"));
+    }
+    Ok(text.into())
+}
+
+pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give ADDR:PORT, as 0.0.0.0:4242 or [::]:4242; port 0 is any".into())
+}
+
+pub(super) fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err("give true or false".into()),
+    }
+}
+
+pub(super) fn parse_host_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_host = !host.is_empty() && !host.contains(char::is_whitespace);
+    match port.parse::<u16>() {
+        Ok(1..) if is_host => Ok(text.into()),
+        _ => Err("give host:port, as router.example.net:6881".into()),
+    }
+}
+
+pub(super) fn parse_relay(text: &str) -> Result<String, String> {
+    let has_scheme = text.starts_with("https://") || text.starts_with("http://");
+    match text.parse::<iroh::RelayUrl>() {
+        Ok(_) if has_scheme => Ok(text.into()),
+        _ => Err("give a URL, as https://relay.example.net".into()),
+    }
+}
+
+pub(super) fn parse_seconds(text: &str, seconds_min: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(seconds) if (seconds_min..=SYNC_SECONDS_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("give whole seconds, {seconds_min} to {SYNC_SECONDS_MAX}")),
+    }
+}
+
+pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give whole bytes a second; 0 is no limit".into())
+}
