@@ -16,5 +16,6 @@ mod owner;
 pub mod reads;
 pub mod record_id;
 mod snapshot;
+mod strangers;
 
 pub use node::{Node, StartError};

@@ -36,6 +36,7 @@ use crate::{
     edit::{self, EditError, Rows},
     handle::{Appended, Desk, Request, WriteError},
     snapshot,
+    strangers::Strangers,
 };
 
 /// Inputs of carriers that may wait for the owner; who brings more waits.
@@ -95,6 +96,7 @@ pub(crate) struct Owner {
     synced: Vec<(u64, oneshot::Sender<()>)>,
     /// Open sessions, until this node or the peer closes them.
     open: HashMap<SessionId, NodeId>,
+    strangers: Strangers,
     slots: Option<Summary>,
     own_addresses: Addresses,
     degraded: Option<String>,
@@ -124,6 +126,7 @@ impl Owner {
             pending: BTreeMap::new(),
             synced: Vec::new(),
             open: HashMap::new(),
+            strangers: Strangers::default(),
             slots: None,
             own_addresses: Addresses::default(),
             degraded: None,
@@ -316,6 +319,7 @@ impl Owner {
     // Send
 
     fn send(&mut self, effect: Effect) {
+        self.strangers.note_effect(&effect, self.now().wall_ms);
         match &effect {
             Effect::Appended { token, author, events } => {
                 if let Some(Pending { reply, rows }) = self.pending.remove(token) {
@@ -339,8 +343,9 @@ impl Owner {
         self.carriers.carry(effect);
     }
 
-    /// Tells the chain what concerns it.
+    /// Tells the chain what concerns it, and remembers who is there.
     fn note_input(&mut self, input: &Input) {
+        self.strangers.note_input(input);
         match input {
             Input::DialFailed { peer, reason } => {
                 debug!(peer = peer.short(), reason, "a dial led nowhere");
@@ -454,6 +459,7 @@ impl Owner {
             now: self.now(),
             replica: self.replica.as_ref(),
             carriers: &self.carriers,
+            strangers: self.strangers.refused(),
             last: &self.desk.snapshots.borrow(),
             addresses: &self.own_addresses,
             summary: self.slots,

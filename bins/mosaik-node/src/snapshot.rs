@@ -4,13 +4,13 @@ use mosaik_api::document::{Peer, PeerState as ShownState, Slot, SlotState as Sho
 use mosaik_core::{id::NodeId, ticket::Ticket};
 use mosaik_dht::{Hint, Neighbour, SlotState, SlotStatus, Summary};
 use mosaik_proto::{
-    carrier::{Addresses, Now},
+    carrier::{Addresses, Now, Source},
     message::Reason,
     peers::PeerState,
     replica::{Progress, Replica},
 };
 
-use crate::{carrier::Carriers, handle::Snapshot};
+use crate::{carrier::Carriers, handle::Snapshot, strangers::Stranger};
 
 /// Live neighbours that are named in the node's slot.
 const NEIGHBOURS_MAX: usize = 4;
@@ -21,6 +21,8 @@ pub(crate) struct Sources<'a> {
     /// None while the store is out of order.
     pub(crate) replica: Option<&'a Replica>,
     pub(crate) carriers: &'a Carriers,
+    /// Nodes that came and were turned away.
+    pub(crate) strangers: &'a [Stranger],
     pub(crate) last: &'a Snapshot,
     pub(crate) addresses: &'a Addresses,
     pub(crate) summary: Option<Summary>,
@@ -65,7 +67,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         author: replica.author(),
         ticket,
         published,
-        peers: peers(replica, sources.carriers),
+        peers: peers(replica, sources.carriers, sources.strangers),
         slots,
         unavailable: 0,
         declined: replica.declines().len() as u64,
@@ -140,7 +142,7 @@ fn notices(replica: &Replica) -> Vec<String> {
     notices
 }
 
-fn peers(replica: &Replica, carriers: &Carriers) -> Vec<Peer> {
+fn peers(replica: &Replica, carriers: &Carriers, strangers: &[Stranger]) -> Vec<Peer> {
     let sessions = replica.sessions();
     let peer = |(node, peer): (&NodeId, &mosaik_proto::peers::Peer)| {
         let session = sessions.iter().find(|session| session.peer == *node && session.is_open);
@@ -158,8 +160,25 @@ fn peers(replica: &Replica, carriers: &Carriers) -> Vec<Peer> {
         }
     };
     let mut peers: Vec<Peer> = replica.peers().iter().map(peer).collect();
+    let unknown = strangers.iter().filter(|s| replica.peers().get(&s.node).is_none());
+    peers.extend(unknown.map(turned_away));
     peers.sort_by_key(|peer| peer.state != ShownState::Connected);
     peers
+}
+
+/// Who came by itself and is no peer.
+fn turned_away(stranger: &Stranger) -> Peer {
+    Peer {
+        id: stranger.node.to_string(),
+        name: String::new(),
+        state: ShownState::Refused,
+        path: None,
+        address: None,
+        rtt_ms: None,
+        found_by: Source::Inbound.as_str().to_owned(),
+        last_seen_ms: Some(stranger.at_ms),
+        reason: Some(stranger.reason.clone()),
+    }
 }
 
 fn shown_state(state: PeerState) -> ShownState {
