@@ -358,7 +358,8 @@ impl PeerBook {
         self.may_be_dialed().map(|(_, peer)| peer.next_dial_ms).min()
     }
 
-    /// One of the peers that may be dialed, whatever their back-off; `lost` ones only, or any.
+    /// One of the peers that may be dialed, whatever their back-off; `lost` ones only, or any that
+    /// was not refused.
     pub fn any(&mut self, lost: bool, chance: u64) -> Option<(NodeId, Addresses)> {
         if self.dials >= DIALS_MAX {
             return None;
@@ -366,7 +367,7 @@ impl PeerBook {
         let is_lost = |peer: &Peer| matches!(peer.outcome, PeerState::Lost | PeerState::BackingOff);
         let may: Vec<NodeId> = self
             .may_be_dialed()
-            .filter(|(_, peer)| !lost || is_lost(peer))
+            .filter(|(_, peer)| is_lost(peer) || (!lost && peer.outcome != PeerState::Refused))
             .map(|(node, _)| *node)
             .collect();
         let nth = chance.checked_rem(may.len() as u64)?;

@@ -352,10 +352,14 @@ impl Cluster {
         node.replica = Some(opened.expect("memory never fails"));
         node.ledger.commit();
         node.config.author_is_new = false;
-        // Everybody knows the next one on a ring, and somebody else.
+        // Everybody knows an honest one, so that these form a ring, and somebody else.
         let count = self.nodes.len();
-        for other in [(index + 1) % count, self.rng.random_range(0..count)] {
-            if other != index {
+        let id = self.id(index);
+        let is_next =
+            |other: &usize| self.nodes[*other].nature == Nature::Honest && self.id(*other) != id;
+        let next = (1..count).map(|step| (index + step) % count).find(is_next);
+        for other in next.into_iter().chain([self.rng.random_range(0..count)]) {
+            if self.id(other) != id {
                 let peer = self.id(other);
                 let addresses = self.addresses(other);
                 self.step(index, Some(Input::Found { peer, addresses, source: Source::Slot }));
