@@ -79,8 +79,11 @@ pub enum DirectoryError {
         /// The file.
         path: PathBuf,
     },
-    /// A directory for sockets that belongs to somebody else.
-    #[error("{} belongs to another user; set XDG_RUNTIME_DIR to a directory of yours", path.display())]
+    /// A directory that belongs to somebody else.
+    #[error(
+        "{} belongs to another user: start it as that user, or choose a directory of yours (--data-dir; for sockets XDG_RUNTIME_DIR)",
+        path.display()
+    )]
     NotOurs {
         /// The directory.
         path: PathBuf,
@@ -295,15 +298,24 @@ pub fn known_network(path: &Path) -> Option<Known> {
     is_named_for_it.then_some(Known { directory, network, fingerprint, label })
 }
 
-/// The directories of nodes that said in `runtime` that they run.
+/// The directories of nodes that said in `runtime` that they run. What a killed node said of a
+/// directory that is gone since is forgotten.
 pub fn announced(runtime: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(runtime) else { return Vec::new() };
-    let mut paths: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "node"))
-        .filter_map(|entry| fs::read(entry.path()).ok())
-        .map(|bytes| PathBuf::from(std::ffi::OsStr::from_bytes(&bytes)))
-        .collect();
+    let mut paths = Vec::new();
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        if entry.extension().is_none_or(|extension| extension != "node") {
+            continue;
+        }
+        let Ok(bytes) = fs::read(&entry) else { continue };
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&bytes));
+        if path.is_dir() {
+            paths.push(path);
+        } else {
+            // Whoever may not remove it only looks again next time.
+            let _ = fs::remove_file(&entry);
+        }
+    }
     paths.sort();
     paths
 }
@@ -523,5 +535,9 @@ mod tests {
         assert_eq!(announced(&runtime), [directory.path().to_owned()]);
         directory.withdraw(&runtime);
         assert!(announced(&runtime).is_empty());
+        directory.announce(&runtime).expect("writable");
+        fs::remove_dir_all(directory.path()).expect("ours");
+        assert!(announced(&runtime).is_empty());
+        assert_eq!(fs::read_dir(&runtime).expect("it is there").count(), 0);
     }
 }
