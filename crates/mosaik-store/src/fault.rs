@@ -82,8 +82,13 @@ impl From<StorageError> for StoreError {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Io(error) if is_full(&error) => Self::Full(error),
-            // The file is shorter than what it says of itself.
-            StorageError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            // The file is shorter than what it says of itself, or than that takes.
+            StorageError::Io(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+                ) =>
+            {
                 Self::corrupt(DATABASE, (), error)
             }
             StorageError::Io(error) => Self::Io(error),
@@ -169,7 +174,7 @@ pub enum OpenError {
         what: String,
     },
     /// Another network's data.
-    #[error("{} belongs to network {}, not to {}", path.display(), found.short(), expected.short())]
+    #[error("{} belongs to network {}, not to {}: move it away, or choose another data directory", path.display(), found.short(), expected.short())]
     OtherNetwork {
         /// The file.
         path: PathBuf,

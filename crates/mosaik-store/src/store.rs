@@ -268,9 +268,12 @@ impl Origin {
                     files.finish()?;
                     Ok(database)
                 }
-                Found::Database => builder()
-                    .open(files.database())
-                    .map_err(|error| OpenError::database(files.database(), error)),
+                Found::Database => {
+                    self.look(files.database(), fingerprint)?;
+                    builder()
+                        .open(files.database())
+                        .map_err(|error| OpenError::database(files.database(), error))
+                }
             },
             Self::Backend(open) => {
                 let database = open().map_err(|error| OpenError::database(self.path(), error))?;
@@ -279,7 +282,8 @@ impl Origin {
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| {
             let database = open()?;
-            self.check(&database, fingerprint)?;
+            let schema = self.check(&database, fingerprint)?;
+            migrate(&database, schema).map_err(|error| OpenError::store(self.path(), error))?;
             let damage = self.verify(&database, hasher)?;
             Ok((database, damage))
         }));
@@ -328,8 +332,21 @@ impl Origin {
         Ok(database)
     }
 
-    /// Checks network and schema, and migrates.
-    fn check(&self, database: &Database, fingerprint: &Fingerprint) -> Result<(), OpenError> {
+    /// Refuses a store that is another's before redb writes to it, which it does to open one.
+    fn look(&self, path: PathBuf, fingerprint: &Fingerprint) -> Result<(), OpenError> {
+        match builder().open_read_only(path) {
+            Ok(database) => self.check(&database, fingerprint).map(|_| ()),
+            // It was not closed, or is damaged: the one that may mend it says so.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Checks network and schema, and gives the latter.
+    fn check(
+        &self,
+        database: &impl ReadableDatabase,
+        fingerprint: &Fingerprint,
+    ) -> Result<u32, OpenError> {
         let path = self.path();
         let failed = |error| OpenError::store(&path, error);
         let transaction = database.begin_read().map_err(|error| failed(error.into()))?;
@@ -357,7 +374,7 @@ impl Origin {
         if found_schema > SCHEMA {
             return Err(OpenError::Newer { path, found: found_schema, known: SCHEMA });
         }
-        migrate(database, found_schema).map_err(failed)
+        Ok(found_schema)
     }
 
     /// Looks at all branches, and at the events of those that grew last.
