@@ -20,7 +20,10 @@ use super::{
 
 /// Lists the networks that have a directory here.
 pub(super) fn list(place: &Place, json: bool) -> Result<(), Failed> {
-    let data_dir = connect::spot(place)?.data_dir;
+    let spot = connect::spot(place)?;
+    // All are listed whichever is named; one that is mistyped is told all the same.
+    connect::named_network(spot.network.as_ref())?;
+    let data_dir = spot.data_dir;
     let known = known_networks(&data_dir);
     if json {
         let networks: Vec<_> = known
@@ -65,6 +68,12 @@ fn public_name(network: &Network) -> Option<&str> {
 
 /// Makes a secret network, keeps it here, and prints its id.
 pub(super) fn new(place: &Place, label: Option<&str>, json: bool) -> Result<(), Failed> {
+    if place.network.is_some() || place.network_file.is_some() {
+        return Err(Failed::usage(
+            "network new makes a network with an id of its own: leave --network out; to join the \
+             one that it names, run a node with it",
+        ));
+    }
     let data_dir = connect::spot(place)?.data_dir;
     // The creator's author key is part of the id, so the key is made first and kept with it.
     let seed: [u8; 32] = rand::random();
