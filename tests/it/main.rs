@@ -1,4 +1,5 @@
 //! Tests of the whole, in one binary: the repository's own rules, and real processes.
 
+mod bad_input;
 mod repository;
 mod whole_path;
