@@ -104,6 +104,8 @@ struct Claim {
 struct Claims {
     tips: BTreeMap<Tip, Claim>,
     stage: Stage,
+    /// The session whose `Want` stalled just now: another one is next.
+    avoid: Option<SessionId>,
     /// Missing events, as far as claimed.
     missing: u64,
     /// As many at first, and the bytes got, so that turns go round.
@@ -154,16 +156,26 @@ impl Claims {
         self.tips.get(tip).is_some_and(|claim| claim.sessions.contains(&session))
     }
 
+    /// Whether anybody else claims anything.
+    fn has_others(&self, session: SessionId) -> bool {
+        let others = |claim: &Claim| claim.sessions.iter().any(|other| *other != session);
+        self.tips.values().any(others)
+    }
+
     /// All tips that `session` claims.
     fn of(&self, session: SessionId) -> Vec<Tip> {
         let of_session = self.tips.iter().filter(|(_, claim)| claim.sessions.contains(&session));
         of_session.map(|(tip, _)| *tip).collect()
     }
 
-    /// The sessions that hold the greatest tip. On a feed without branches it brings the rest along.
-    fn holders(&self) -> impl Iterator<Item = SessionId> {
-        let greatest = self.tips.last_key_value();
-        greatest.into_iter().flat_map(|(_, claim)| claim.sessions.iter().copied())
+    /// The sessions that hold the greatest tip, but for the one to avoid if there is another. On a
+    /// feed without branches that tip brings the rest along.
+    fn holders(&self) -> Vec<SessionId> {
+        let others = |claim: &Claim| -> Vec<SessionId> {
+            claim.sessions.iter().filter(|other| Some(**other) != self.avoid).copied().collect()
+        };
+        let others = self.tips.values().rev().map(others).find(|others| !others.is_empty());
+        others.unwrap_or_else(|| self.avoid.into_iter().collect())
     }
 
     fn open(&self) -> Option<&Open> {
@@ -423,22 +435,30 @@ impl Asks {
     fn stalls_at_ms(&self, author: &AuthorId) -> Option<u64> {
         let claims = self.authors.get(author)?;
         let open = claims.open()?;
-        let others = |claim: &Claim| claim.sessions.iter().any(|other| *other != open.session);
-        if !claims.tips.values().any(others) {
+        if !claims.has_others(open.session) {
             return Some(open.moved_ms + GIVE_UP_MS);
         }
         let heard_ms = self.lines.get(&open.session).map_or(0, |line| line.heard_ms);
         Some((heard_ms.max(open.moved_ms) + STALL_MS).min(open.moved_ms + UNSERVED_MS))
     }
 
-    /// A `Want` that brings nothing is closed, soon where another session says it has the feed too.
+    /// A `Want` that brings nothing is closed, soon where another session says it has something of the
+    /// feed too: that one is asked first. Only who is alone with its claim is believed no more.
     fn give_up_stalled(&mut self, now_ms: u64) {
         let has_stalled =
             |author: &&AuthorId| self.stalls_at_ms(author).is_some_and(|ms| ms <= now_ms);
         let stalled: Vec<AuthorId> = self.asked.iter().filter(has_stalled).copied().collect();
         for author in stalled {
-            let open = self.authors.get(&author).and_then(Claims::open);
-            if let Some(session) = open.map(|open| open.session) {
+            let Some(claims) = self.authors.get(&author) else { continue };
+            let Some(Open { session, credit, .. }) = claims.open() else { continue };
+            let (session, credit) = (*session, *credit);
+            if claims.has_others(session) {
+                self.give_back(session, credit);
+                if let Some(claims) = self.unlist(&author) {
+                    let (stage, avoid) = (Stage::Waiting, Some(session));
+                    self.list(author, Claims { stage, avoid, ..claims });
+                }
+            } else {
                 self.lacks(session, &author, None);
             }
         }
@@ -465,7 +485,7 @@ impl Asks {
 
     fn stage(&mut self, author: &AuthorId, stage: Stage) {
         if let Some(claims) = self.unlist(author) {
-            self.list(*author, Claims { stage, ..claims });
+            self.list(*author, Claims { stage, avoid: None, ..claims });
         }
     }
 

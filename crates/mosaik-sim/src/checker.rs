@@ -39,7 +39,7 @@ impl Cluster {
     }
 
     /// Authors that some honest node declines: of them nothing is promised.
-    fn declined(&self) -> BTreeSet<AuthorId> {
+    pub(crate) fn declined(&self) -> BTreeSet<AuthorId> {
         self.replicas().flat_map(|(_, replica, _)| replica.declines().keys().copied()).collect()
     }
 
@@ -59,6 +59,9 @@ impl Cluster {
     }
 
     fn broken(&mut self) -> Result<(), String> {
+        if let Some(broken) = self.broken_call.take() {
+            return Err(broken);
+        }
         self.nothing_is_lost()?;
         self.little_comes_twice()?;
         self.nobody_is_blamed()?;

@@ -25,6 +25,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    call::Call,
     disk::MemoryLedger,
     network::{End, Network},
     trace::{In, Out},
@@ -48,7 +49,7 @@ pub(crate) struct Weather {
     pub(crate) crash: u32,
     /// In a hundred: how often a hint is lost.
     pub(crate) hint_loss: u32,
-    /// In a hundred: how often a run is sent without its payloads.
+    /// In a hundred: how often a run goes over gossip without its payloads.
     pub(crate) stripped: u32,
     pub(crate) gossip: bool,
     /// Whether clocks jump.
@@ -108,12 +109,16 @@ pub(crate) enum Timed {
     Dial(usize, NodeId),
     /// A hint reaches a node.
     Hint(usize, NodeId, Vec<u8>),
+    /// A node has a new gossip neighbour.
+    Neighbour(usize, NodeId),
     /// Somebody writes.
     Append(usize),
     /// Two groups of nodes can't reach each other, until the next such moment.
     Partition,
     /// A node's directory is copied, and the copy started.
     Clone,
+    /// Somebody waits to be synced.
+    Call(usize),
     /// A node's clock jumps.
     Jump(usize),
     /// An author has more branches than anybody takes.
@@ -137,6 +142,10 @@ pub struct Cluster {
     /// Which nodes are cut off from the others.
     pub(crate) island: BTreeSet<usize>,
     pub(crate) appended: u64,
+    /// Calls that wait.
+    pub(crate) calls: Vec<Call>,
+    /// The first that was answered too soon.
+    pub(crate) broken_call: Option<String>,
     heap: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, Timed>,
     next_event: u64,
@@ -178,6 +187,8 @@ impl Cluster {
             rng,
             island: BTreeSet::new(),
             appended: 0,
+            calls: Vec::new(),
+            broken_call: None,
             heap: BinaryHeap::new(),
             events: BTreeMap::new(),
             next_event: 0,
@@ -235,6 +246,11 @@ impl Cluster {
         for _ in 0..self.rng.random_range(0..4) {
             let at_ms = self.rng.random_range(0..chaos_ms);
             self.at(at_ms, Timed::Partition);
+        }
+        for _ in 0..self.rng.random_range(0..6) {
+            let (node, at_ms) =
+                (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
+            self.at(at_ms, Timed::Call(node));
         }
         if honest >= 3 && self.rng.random_bool(0.2) {
             let at_ms = self.rng.random_range(chaos_ms / 2..chaos_ms);
@@ -326,9 +342,13 @@ impl Cluster {
                     self.step(index, Some(Input::Hint { from, hint }));
                 }
             }
+            Timed::Neighbour(node, peer) => {
+                self.step(node, Some(Input::Neighbour { peer, up: true }));
+            }
             Timed::Append(node) => self.append(node),
             Timed::Partition => self.partition(),
             Timed::Clone => self.clone_node(),
+            Timed::Call(node) => self.call(node),
             Timed::Jump(node) => self.jump(node),
             Timed::Crowd => self.crowd(),
         }
@@ -416,6 +436,7 @@ impl Cluster {
             }
             self.carry(index, effect);
         }
+        self.answer_calls(index);
     }
 
     /// A node on a copy of another's storage, with its keys.

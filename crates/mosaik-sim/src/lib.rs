@@ -2,6 +2,7 @@
 //! network that delays and cuts, nodes that crash, restart and are copied, clocks that jump, peers
 //! that lie.
 
+mod call;
 pub mod checker;
 mod cluster;
 pub mod disk;

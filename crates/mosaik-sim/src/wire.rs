@@ -3,7 +3,7 @@
 use mosaik_core::{
     event::{Hasher, Payload},
     id::NodeId,
-    run::Run,
+    run::{Run, VerifiedRun},
 };
 use mosaik_proto::{
     carrier::{Effect, Input, Role, SessionId},
@@ -27,9 +27,9 @@ impl Cluster {
                 self.close(end);
             }
             Effect::Dial { peer, .. } => self.soon(Timed::Dial(index, peer)),
-            Effect::Gossip(hint) => self.gossip(index, &hint),
+            Effect::Gossip(hint) => self.gossip(index, hint),
             Effect::Opened { peer, .. } if self.weather.gossip => {
-                self.step(index, Some(Input::Neighbour { peer, up: true }));
+                self.soon(Timed::Neighbour(index, peer));
             }
             Effect::Appended { author, events, .. } => {
                 self.acknowledged.extend(events.into_iter().map(|tip| (author, tip)));
@@ -73,11 +73,6 @@ impl Cluster {
             Nature::Honest | Nature::Foreign => vec![frame],
         };
         for frame in frames {
-            let frame = if self.rng.random_range(0..100) < self.weather.stripped {
-                stripped(&frame, &self.nodes[from.node].hasher).unwrap_or(frame)
-            } else {
-                frame
-            };
             self.send_frame(from, frame);
         }
     }
@@ -127,7 +122,13 @@ impl Cluster {
         }
     }
 
-    fn gossip(&mut self, from: usize, hint: &Hint) {
+    fn gossip(&mut self, from: usize, hint: Hint) {
+        let hint = match hint {
+            Hint::Run(run) if self.rng.random_range(0..100) < self.weather.stripped => {
+                Hint::Run(stripped(&run, &self.nodes[from].hasher))
+            }
+            hint => hint,
+        };
         let bytes = hint.encode(self.rng.random());
         let id = self.id(from);
         for node in 0..self.nodes.len() {
@@ -140,13 +141,12 @@ impl Cluster {
     }
 }
 
-/// A frame of a run without the payloads in it; none for other frames.
-fn stripped(frame: &[u8], hasher: &Hasher) -> Option<Vec<u8>> {
-    let Ok(Message::Run(run)) = Message::decode(&frame[4..], hasher) else { return None };
+/// A run without the payloads in it.
+fn stripped(run: &VerifiedRun, hasher: &Hasher) -> VerifiedRun {
     let mut run = Run::of(run.events(), *run.signature());
     for entry in run.entries.iter_mut().filter(|entry| !entry.payload.is_empty()) {
         let (len, hash) = (entry.payload.len() as u32, entry.payload.hash());
         entry.payload = Payload::Absent { len, hash };
     }
-    Some(Message::Run(run.verify(hasher).ok()?).encode())
+    run.verify(hasher).expect("payloads stand outside the header")
 }

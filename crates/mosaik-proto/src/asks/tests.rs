@@ -35,6 +35,20 @@ fn a_session_that_speaks_of_other_things_is_not_waited_for_either() {
     assert_eq!(asks.next(UNSERVED_MS).first().map(|next| next.session), Some(TWO));
 }
 
+/// Otherwise a comparison would seem to be over though a peer may still give what it showed.
+#[test]
+fn a_tip_that_one_session_alone_holds_is_asked_for_again_after_it_stalled() {
+    let mut asks = Asks::default();
+    asks.claim(ONE, A, tip(9), 9, 0);
+    asks.claim(TWO, A, tip(8), 8, 0);
+    let session_and_tip = |next: Vec<Next>| next.first().map(|next| (next.session, next.tip));
+    assert_eq!(session_and_tip(asks.next(0)), Some((ONE, Some(tip(9)))));
+    assert_eq!(session_and_tip(asks.next(STALL_MS)), Some((TWO, Some(tip(8)))));
+    asks.settle(&A, tip(8));
+    assert!(asks.is_claimed(&A, tip(9)));
+    assert_eq!(session_and_tip(asks.next(STALL_MS)), Some((ONE, Some(tip(9)))));
+}
+
 #[test]
 fn a_claim_that_nobody_serves_is_given_up_in_the_end() {
     let mut asks = Asks::default();

@@ -143,8 +143,7 @@ impl Session {
             for tip in &item.tips {
                 if shared.feeds.find(&author, *tip, shared.ledger)?.is_none() {
                     lacks = true;
-                    let noted = self.claim(author, *tip, 0, shared);
-                    self.note_shown(author, *tip, noted);
+                    self.claim(author, *tip, 0, shared);
                 }
             }
             let Some(feed) = shared.feeds.feed(&author) else {
@@ -170,8 +169,9 @@ impl Session {
         Ok(answer.map(|answer| self.send(answer, shared.effects)))
     }
 
-    fn note_shown(&mut self, author: AuthorId, tip: Tip, noted: bool) {
-        let Some(round) = &mut self.round else { return };
+    /// A comparison that has not ended has shown this tip; not `noted` where there was no room for it.
+    pub(super) fn note_shown(&mut self, author: AuthorId, tip: Tip, noted: bool) {
+        let Some(round) = self.round.as_mut().filter(|round| !round.has_ended) else { return };
         if noted {
             round.shown.insert((author, tip));
         } else {

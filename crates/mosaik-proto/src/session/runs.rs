@@ -27,16 +27,19 @@ const PUSH_EVENTS_MAX: u64 = 512;
 
 /// To this side.
 impl Session {
+    /// The peer says that it holds a tip which isn't held here. While a comparison runs it counts as
+    /// shown by it, for it may stand in the place of an item.
     pub(super) fn claim<L: Ledger>(
-        &self,
+        &mut self,
         author: AuthorId,
         tip: Tip,
         wait_ms: u64,
         shared: &mut Shared<'_, L>,
-    ) -> bool {
+    ) {
         let greatest = shared.feeds.feed(&author).map_or(0, |feed| feed.greatest().seq);
         let gap = tip.seq.saturating_sub(greatest);
-        shared.asks.claim(self.id, author, tip, gap, shared.now.mono_ms + wait_ms)
+        let noted = shared.asks.claim(self.id, author, tip, gap, shared.now.mono_ms + wait_ms);
+        self.note_shown(author, tip, noted);
     }
 
     pub(super) fn ask_now<L: Ledger>(
@@ -72,9 +75,7 @@ impl Session {
             }
             // Also where something of this author was asked for: a new run may come before older
             // ones that are on their way.
-            Taken::UnknownBase => {
-                self.claim(author, head, 0, shared);
-            }
+            Taken::UnknownBase => self.claim(author, head, 0, shared),
             Taken::Declined => {
                 shared.notices.push(Notice::Declined(author));
                 self.declined(&author, shared);

@@ -1,7 +1,7 @@
 use mosaik_core::trie::Prefix;
 use mosaik_proto::{
     carrier::{Input, Role},
-    message::{ByeCode, Items, Message},
+    message::{ByeCode, Items, Message, Want},
 };
 
 use super::wire::{Author, Node, Pair, Talk};
@@ -140,4 +140,23 @@ fn a_comparison_asked_for_during_the_greeting_follows_it() {
         pair.pass(100);
         assert!(pair.nodes[asker].replica.synced_since_ms() >= Some(asked_ms), "node {asker}");
     }
+}
+
+/// Met by seed 58: a `Want` stands in the place of an item, and what its locator names was forgotten.
+#[test]
+fn what_a_want_shows_during_a_comparison_has_to_come_before_it_counts_as_synced() {
+    let (ours, theirs) = (Author::of(1, 3), Author::of(1, 3).branch(1, 5, 2));
+    let mut holder = Node::new(1);
+    holder.take([ours.all()]);
+    let mut talk = Talk::open(holder);
+    talk.pass(1_000);
+    let began_ms = talk.node.mono_ms;
+    assert!(matches!(talk.say(Message::Root([1; 16]))[..], [Message::Root(_)]));
+    let locator = vec![theirs.tip()];
+    let want = Want { author: ours.id(), tip: Some(ours.tip()), locator, credit: 1 << 20 };
+    talk.say(Message::Want(want));
+    talk.say(Message::Done(Prefix::EMPTY));
+    assert!(talk.node.replica.synced_since_ms() < Some(began_ms));
+    talk.say(Message::Run(theirs.all()));
+    assert_eq!(talk.node.replica.synced_since_ms(), Some(began_ms));
 }
