@@ -191,15 +191,29 @@ impl Directory {
         write_key(&self.path.join("author.key"), seed)
     }
 
+    /// Checks the keys that are there, and makes none.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] for a key file that can't be read or is damaged.
+    pub fn check_keys(&self) -> Result<(), DirectoryError> {
+        ["node.key", "author.key"].into_iter().try_for_each(|name| self.held_key(name).map(|_| ()))
+    }
+
     fn key(&self, name: &str) -> Result<[u8; 32], DirectoryError> {
+        if let Some(seed) = self.held_key(name)? {
+            return Ok(seed);
+        }
+        let seed: [u8; 32] = rand::random();
+        write_key(&self.path.join(name), &seed)?;
+        Ok(seed)
+    }
+
+    fn held_key(&self, name: &str) -> Result<Option<[u8; 32]>, DirectoryError> {
         let path = self.path.join(name);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let seed: [u8; 32] = rand::random();
-                write_key(&path, &seed)?;
-                return Ok(seed);
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(DirectoryError::BadKey { path });
             }
@@ -207,7 +221,7 @@ impl Directory {
         };
         tighten(&path, 0o600)?;
         let seed = text.trim_end_matches(['\r', '\n']).parse::<Fingerprint>();
-        seed.map(|seed| seed.0).map_err(|_| DirectoryError::BadKey { path })
+        seed.map(|seed| Some(seed.0)).map_err(|_| DirectoryError::BadKey { path })
     }
 
     /// The UDP port that was free at the first start.

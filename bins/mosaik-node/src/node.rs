@@ -89,6 +89,8 @@ impl Node {
         let keys = network.keys();
         let directory = Directory::of(&config.data_dir, &keys.fingerprint);
         directory.prepare(network)?;
+        // Before the store: to open one is to write to it.
+        directory.check_keys()?;
         let store = Store::open(directory.path(), &keys.fingerprint)?;
         // Behind the store's lock: two starts must not make two keys.
         let author_is_new = !directory.has_author();
