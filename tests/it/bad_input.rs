@@ -8,6 +8,7 @@
 mod command_line;
 mod data_directory;
 mod forged_runs;
+mod slots;
 mod stranger;
 mod strangers;
 mod wire;
