@@ -81,9 +81,27 @@ pub struct Segment {
 }
 
 /// All branches of one author.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Feed {
-    branches: Vec<Branch>,
+///
+/// Nearly every feed has one branch, and a node may hold a million feeds: so one stands in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed(Branches);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Branches {
+    One(Branch),
+    Several(Vec<Branch>),
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self(Branches::Several(Vec::new()))
+    }
+}
+
+impl From<Branch> for Feed {
+    fn from(branch: Branch) -> Self {
+        Self(Branches::One(branch))
+    }
 }
 
 /// Where a run belongs.
@@ -114,36 +132,47 @@ pub enum Place {
 impl Feed {
     /// The branches, oldest first.
     pub fn branches(&self) -> &[Branch] {
-        &self.branches
+        match &self.0 {
+            Branches::One(branch) => std::slice::from_ref(branch),
+            Branches::Several(branches) => branches,
+        }
     }
 
     /// The branch of this number.
     pub fn branch(&self, id: BranchId) -> Option<&Branch> {
-        self.branches.iter().find(|branch| branch.id == id)
+        self.branches().iter().find(|branch| branch.id == id)
     }
 
     /// Takes up a branch that the storage holds, or has just begun.
     pub fn add(&mut self, branch: Branch) {
-        self.branches.push(branch);
+        match &mut self.0 {
+            Branches::Several(branches) if branches.is_empty() => self.0 = Branches::One(branch),
+            Branches::Several(branches) => branches.push(branch),
+            Branches::One(first) => self.0 = Branches::Several(vec![first.clone(), branch]),
+        }
     }
 
     /// Notes that a branch has grown to `tip`.
     pub fn grow(&mut self, id: BranchId, tip: Tip) {
-        if let Some(branch) = self.branches.iter_mut().find(|branch| branch.id == id) {
+        let branches = match &mut self.0 {
+            Branches::One(branch) => std::slice::from_mut(branch),
+            Branches::Several(branches) => branches,
+        };
+        if let Some(branch) = branches.iter_mut().find(|branch| branch.id == id) {
             branch.tip = tip;
         }
     }
 
     /// The tips, ascending by seq and id.
     pub fn tips(&self) -> Vec<Tip> {
-        let mut tips: Vec<Tip> = self.branches.iter().map(|branch| branch.tip).collect();
+        let mut tips: Vec<Tip> = self.branches().iter().map(|branch| branch.tip).collect();
         tips.sort_unstable();
         tips
     }
 
     /// The greatest tip; [`Tip::ROOT`] for an empty feed.
     pub fn greatest(&self) -> Tip {
-        self.branches.iter().map(|branch| branch.tip).max().unwrap_or(Tip::ROOT)
+        self.branches().iter().map(|branch| branch.tip).max().unwrap_or(Tip::ROOT)
     }
 
     /// The stretches that lead from the first event to the end of `to`, in order.
@@ -164,10 +193,10 @@ impl Feed {
     ///
     /// The storage's own.
     pub fn find<L: Ledger>(&self, at: Tip, ledger: &L) -> Result<Option<BranchId>, L::Error> {
-        if let Some(branch) = self.branches.iter().find(|branch| branch.tip == at) {
+        if let Some(branch) = self.branches().iter().find(|branch| branch.tip == at) {
             return Ok(Some(branch.id));
         }
-        for branch in self.branches.iter().filter(|branch| branch.covers(at.seq)) {
+        for branch in self.branches().iter().filter(|branch| branch.covers(at.seq)) {
             if ledger.id_at(branch.id, at.seq)? == Some(at.id) {
                 return Ok(Some(branch.id));
             }
@@ -213,7 +242,7 @@ impl Feed {
         {
             return Ok(Place::Extends { branch: id, held });
         }
-        if self.branches.len() >= TIPS_MAX {
+        if self.branches().len() >= TIPS_MAX {
             return Ok(Place::Crowded);
         }
         Ok(Place::Forks { parent, held })

@@ -215,6 +215,9 @@ impl<V> Node<V> {
                 match entries.binary_search_by_key(&author, |entry| entry.0) {
                     Ok(at) => Some(std::mem::replace(&mut entries[at].1, value)),
                     Err(at) => {
+                        // Leaves stay as large as they are: a share of free room in each would be
+                        // a third of all memory, and new authors are rare.
+                        entries.reserve_exact(1);
                         entries.insert(at, (author, value));
                         if entries.len() > LEAF_MAX {
                             let entries = std::mem::take(entries);

@@ -479,9 +479,7 @@ fn add_branch(frontier: &mut Frontier, branch: Branch) {
     match frontier.get_mut(&author) {
         Some(feed) => feed.add(branch),
         None => {
-            let mut feed = Feed::default();
-            feed.add(branch);
-            frontier.insert(author, feed);
+            frontier.insert(author, Feed::from(branch));
         }
     }
 }
