@@ -64,6 +64,8 @@ struct Build {
     /// The platform, where it was named: `target/<triple>/<profile>`.
     triple: Option<OsString>,
     profile: OsString,
+    /// Whether the executable is a test or a benchmark.
+    of_tests: bool,
 }
 
 impl Place {
@@ -72,9 +74,12 @@ impl Place {
         // Tests and benchmarks lie one deeper.
         let is_deps = directory.file_name().is_some_and(|name| name == "deps");
         let directory = if is_deps { directory.parent()? } else { directory };
-        Some(Self { directory: directory.to_owned(), build: Build::of(directory, exists) })
+        Some(Self { directory: directory.to_owned(), build: Build::of(directory, is_deps, exists) })
     }
 }
+
+/// A test that is soon built: of core and proto, which have few dependencies.
+const SMALL_TEST: &str = "vectors";
 
 /// How the variables begin by which cargo tells a program of the package that it is of.
 const PACKAGE_VARIABLES: [&str; 4] =
@@ -82,15 +87,17 @@ const PACKAGE_VARIABLES: [&str; 4] =
 
 impl Build {
     /// Cargo marks a target directory by a file; `directory` is one or two below it.
-    fn of(directory: &Path, exists: impl Fn(&Path) -> bool) -> Option<Self> {
+    fn of(directory: &Path, of_tests: bool, exists: impl Fn(&Path) -> bool) -> Option<Self> {
         let is_target = |path: &Path| exists(&path.join(".rustc_info.json"));
         let profile = directory.file_name()?.to_owned();
         let above = directory.parent()?;
         if is_target(above) {
-            return Some(Self { target: above.to_owned(), triple: None, profile });
+            let (target, triple) = (above.to_owned(), None);
+            return Some(Self { target, triple, profile, of_tests });
         }
         let target = above.parent().filter(|path| is_target(path))?;
-        Some(Self { target: target.to_owned(), triple: above.file_name().map(Into::into), profile })
+        let triple = above.file_name().map(Into::into);
+        Some(Self { target: target.to_owned(), triple, profile, of_tests })
     }
 
     /// Runs cargo at the workspace's top, as `cargo test --workspace` there does: then features are
@@ -128,6 +135,11 @@ impl Build {
         let mut arguments: Vec<OsString> = vec!["build".into(), "--bin".into(), NAME.into()];
         arguments.extend(["--profile".into(), profile]);
         arguments.extend(["--target-dir".into(), self.target.clone().into()]);
+        if self.of_tests {
+            // With a test among what is built, features are those of `cargo test --workspace`, which
+            // come from development dependencies too. Else half of all would be built once more.
+            arguments.extend(["--test".into(), SMALL_TEST.into()]);
+        }
         if let Some(triple) = &self.triple {
             arguments.extend(["--target".into(), triple.clone()]);
         }
@@ -144,16 +156,16 @@ mod tests {
         Place::of(Path::new(executable), marked).expect("an absolute path")
     }
 
-    fn build(triple: Option<&str>, profile: &str) -> Option<Build> {
-        let triple = triple.map(Into::into);
-        Some(Build { target: "/w/target".into(), triple, profile: profile.into() })
+    fn build(triple: Option<&str>, profile: &str, of_tests: bool) -> Option<Build> {
+        let (triple, profile) = (triple.map(Into::into), profile.into());
+        Some(Build { target: "/w/target".into(), triple, profile, of_tests })
     }
 
     #[test]
     fn a_program_in_the_target_directory_is_built_with_its_own_profile() {
         let lab = place("/w/target/release/mosaik-lab");
         assert_eq!(lab.directory, Path::new("/w/target/release"));
-        assert_eq!(lab.build, build(None, "release"));
+        assert_eq!(lab.build, build(None, "release", false));
         let built = lab.build.expect("it was compared").arguments();
         assert!(built.windows(2).any(|pair| pair == ["--profile", "release"]));
     }
@@ -162,14 +174,16 @@ mod tests {
     fn a_test_binary_lies_one_deeper_and_the_debug_directory_is_profile_dev() {
         let test = place("/w/target/debug/deps/it-0123456789abcdef");
         assert_eq!(test.directory, Path::new("/w/target/debug"));
+        assert_eq!(test.build, build(None, "debug", true));
         let built = test.build.expect("it lies in the target directory").arguments();
         assert!(built.windows(2).any(|pair| pair == ["--profile", "dev"]));
+        assert!(built.windows(2).any(|pair| pair == ["--test", SMALL_TEST]));
     }
 
     #[test]
     fn a_named_platform_is_built_for_again() {
         let lab = place("/w/target/aarch64-unknown-linux-gnu/release/mosaik-lab");
-        assert_eq!(lab.build, build(Some("aarch64-unknown-linux-gnu"), "release"));
+        assert_eq!(lab.build, build(Some("aarch64-unknown-linux-gnu"), "release", false));
     }
 
     #[test]
