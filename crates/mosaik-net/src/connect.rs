@@ -127,6 +127,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut accepted: HashMap<Id, Option<Net>> = HashMap::new();
     let dialing = Arc::new(Semaphore::new(DIALS_MAX));
+    // The place that the next dial takes: without one, dials wait in their queue, which is bounded.
+    let mut place = None;
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         tokio::select! {
@@ -135,9 +137,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
                 let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
                 accepted.remove(&id);
             }
-            dial = dials.recv() => {
+            free = dialing.clone().acquire_owned(), if place.is_none() => place = free.ok(),
+            dial = dials.recv(), if place.is_some() => {
                 let Some(dial) = dial else { break };
-                let begin = connect(shared.clone(), dial, dialing.clone());
+                let begin = connect(shared.clone(), dial, place.take());
                 tasks.spawn(unless_stopped(shared.clone(), begin));
             }
             incoming = shared.endpoint.accept() => {
@@ -175,10 +178,14 @@ async fn unless_stopped(shared: Arc<Shared>, begin: impl Future<Output = Option<
     }
 }
 
-async fn connect(shared: Arc<Shared>, dial: Dial, dialing: Arc<Semaphore>) -> Option<Begun> {
-    let permit = dialing.acquire_owned().await.ok()?;
+/// Dials, and gives its place among the dials to another when it knows what came of it.
+async fn connect(
+    shared: Arc<Shared>,
+    dial: Dial,
+    place: Option<OwnedSemaphorePermit>,
+) -> Option<Begun> {
     let reached = reach(&shared, &dial).await;
-    drop(permit);
+    drop(place);
     match reached {
         Ok(begun) => Some(begun),
         Err(reason) => {
