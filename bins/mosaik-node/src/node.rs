@@ -19,7 +19,7 @@ use mosaik_core::{
     view::ViewError,
 };
 use mosaik_dht::{ChainClient, ChainConfig};
-use mosaik_net::{BindError, Net, NetConfig, RelaySetting};
+use mosaik_net::{BindError, Delivery, Net, NetConfig, RelaySetting};
 use mosaik_proto::{
     carrier::{Addresses, Input, Source},
     replica,
@@ -197,7 +197,7 @@ async fn bind(
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
     secret: [u8; 32],
-    inbox: mpsc::Sender<Input>,
+    inbox: mpsc::Sender<Delivery>,
 ) -> Result<Net, StartError> {
     let net = |listen: Vec<SocketAddr>| NetConfig {
         keys: keys.clone(),

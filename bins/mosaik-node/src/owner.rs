@@ -8,17 +8,16 @@
 //!   reopened, a new replica is built from it. Until that succeeds reads go on, nothing is
 //!   acknowledged, and the snapshot says why. A crash and a failed commit share this one way back.
 
+mod work;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use mosaik_core::{
-    id::NodeId,
-    record::RecordEvent,
-    view::{self, ViewError},
-};
+use mosaik_core::{id::NodeId, view::ViewError};
 use mosaik_dht::{Candidate, ChainEvent, ChainHandle, Hint as SlotHint, Summary};
+use mosaik_net::Delivery;
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Now, SessionId, Source},
     message::{Bye, ByeCode},
@@ -31,9 +30,9 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+use self::work::{Outcome, Pending, Taken, Work, carry_out};
 use crate::{
     carrier::Carriers,
-    edit::{self, EditError, Rows},
     handle::{Appended, Desk, Request, WriteError},
     snapshot,
     strangers::Strangers,
@@ -41,10 +40,8 @@ use crate::{
 
 /// Inputs of carriers that may wait for the owner; who brings more waits.
 ///
-/// A guess: a run is at most 288 KiB, so the queue holds at most 72 MiB of verified runs.
+/// A guess; their bytes are bounded by [`mosaik_net::INCOMING_MAX`].
 pub(crate) const INPUTS_MAX: usize = 256;
-/// Inputs taken into one batch, and so into one commit.
-const BATCH_MAX: usize = 256;
 /// How often a new snapshot is shown at most: people and waiting scripts notice no less.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
 /// How long a failed store is left alone before it is opened again.
@@ -59,21 +56,15 @@ pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) config: replica::Config,
     pub(crate) carriers: Carriers,
-    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) inputs: mpsc::Receiver<Delivery>,
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
     pub(crate) desk: Desk,
     pub(crate) started: Instant,
 }
 
-/// An append that is not durable yet.
-struct Pending {
-    reply: oneshot::Sender<Result<Appended, WriteError>>,
-    rows: Rows,
-}
-
 /// What woke the loop.
 enum Woken {
-    Input(Option<Input>),
+    Input(Option<Delivery>),
     Request(Option<Request>),
     Chain(Option<ChainEvent>),
     Time,
@@ -85,7 +76,7 @@ pub(crate) struct Owner {
     /// None while the store is out of order.
     replica: Option<Replica>,
     carriers: Carriers,
-    inputs: mpsc::Receiver<Input>,
+    inputs: mpsc::Receiver<Delivery>,
     chain: Option<ChainHandle>,
     chain_events: Option<mpsc::Receiver<ChainEvent>>,
     desk: Desk,
@@ -161,32 +152,29 @@ impl Owner {
         loop {
             self.show();
             let woken = self.sleep().await;
-            let (mut inputs, mut works) = (Vec::new(), Vec::new());
+            let mut taken = Taken::default();
             match woken {
-                Woken::Input(Some(input)) => inputs.push(input),
-                Woken::Request(Some(request)) => {
-                    if self.take_request(request, &mut inputs, &mut works) {
-                        break;
-                    }
-                }
-                Woken::Chain(Some(event)) => self.take_chain(event, &mut inputs),
+                Woken::Input(Some(delivery)) => taken.deliver(delivery),
+                Woken::Request(Some(request)) => self.take_request(request, &mut taken),
+                Woken::Chain(Some(event)) => self.take_chain(event, &mut taken.inputs),
                 Woken::Chain(None) => self.chain_events = None,
                 Woken::Request(None) | Woken::Input(None) => break,
                 // Only to show what the last batch changed.
                 Woken::Time if !self.is_due() => continue,
                 Woken::Time => {}
             }
-            let mut stop = false;
-            while inputs.len() + works.len() < BATCH_MAX {
-                if let Ok(input) = self.inputs.try_recv() {
-                    inputs.push(input);
+            while !taken.is_full() {
+                if let Ok(delivery) = self.inputs.try_recv() {
+                    taken.deliver(delivery);
                 } else if let Ok(request) = self.desk.inbox.try_recv() {
-                    stop |= self.take_request(request, &mut inputs, &mut works);
+                    self.take_request(request, &mut taken);
                 } else {
                     break;
                 }
             }
+            let Taken { inputs, works, rooms, stop, .. } = taken;
             self.batch(inputs, works);
+            drop(rooms);
             if stop {
                 break;
             }
@@ -221,31 +209,26 @@ impl Owner {
 
     // Take
 
-    /// Turns a request into inputs and works; true ends the node.
-    fn take_request(
-        &mut self,
-        request: Request,
-        inputs: &mut Vec<Input>,
-        works: &mut Vec<Work>,
-    ) -> bool {
+    /// Turns a request into inputs and works.
+    fn take_request(&mut self, request: Request, taken: &mut Taken) {
         match request {
-            Request::Edit { edit, reply } => works.push(Work::Edit(edit, reply)),
+            Request::Edit { edit, reply } => taken.works.push(Work::Edit(edit, reply)),
             Request::Block { peer, on, reply } => {
-                inputs.push(Input::Block { peer, blocked: on });
-                works.push(Work::Reply(reply));
+                taken.inputs.push(Input::Block { peer, blocked: on });
+                taken.works.push(Work::Reply(reply));
             }
             Request::Dial { ticket, reply } => {
                 let addresses = Addresses { direct: ticket.addresses, relays: ticket.relays };
-                inputs.push(Input::Found { peer: ticket.node, addresses, source: Source::Ticket });
-                works.push(Work::Reply(reply));
+                let (peer, source) = (ticket.node, Source::Ticket);
+                taken.inputs.push(Input::Found { peer, addresses, source });
+                taken.works.push(Work::Reply(reply));
             }
             Request::Compare { reply } => {
                 self.synced.push((self.now().mono_ms, reply));
-                inputs.push(Input::Compare);
+                taken.inputs.push(Input::Compare);
             }
-            Request::Shutdown => return true,
+            Request::Shutdown => taken.stop = true,
         }
-        false
     }
 
     fn take_chain(&mut self, event: ChainEvent, inputs: &mut Vec<Input>) {
@@ -490,64 +473,6 @@ impl Owner {
             }
         };
         tokio::join!(slot, carriers.close());
-    }
-}
-
-/// What is asked for beside the replica's inputs.
-enum Work {
-    Edit(edit::Edit, oneshot::Sender<Result<Appended, WriteError>>),
-    /// Answered when the batch is durable.
-    Reply(oneshot::Sender<Result<(), WriteError>>),
-    /// Say this name, if the view has another.
-    Profile(String),
-}
-
-/// What became of it, to be told after the commit.
-enum Outcome {
-    Waits(u64, Pending),
-    Edited(oneshot::Sender<Result<Appended, WriteError>>, Result<Appended, WriteError>),
-    Done(oneshot::Sender<Result<(), WriteError>>),
-}
-
-/// Decides a write against the view and appends it, in the batch's transaction.
-fn carry_out(
-    work: Work,
-    next_token: &mut u64,
-    now: Now,
-    replica: &mut Replica,
-    batch: &mut Batch<'_>,
-    effects: &mut Vec<Effect>,
-) -> Result<Option<Outcome>, Fault> {
-    *next_token += 1;
-    let token = *next_token;
-    match work {
-        Work::Reply(reply) => Ok(Some(Outcome::Done(reply))),
-        Work::Profile(name) => {
-            let known = view::profile(batch, &replica.author())?;
-            if known.is_none_or(|profile| profile.name != name)
-                && let Ok(draft) = (RecordEvent::Profile { name }).encode()
-            {
-                let input = Input::Append { token, drafts: vec![draft] };
-                replica.handle(now, input, batch, effects)?;
-            }
-            Ok(None)
-        }
-        Work::Edit(edit, reply) => match edit::decide(batch, &edit) {
-            Ok(decision) if decision.drafts.is_empty() => {
-                let (author, rows) = (replica.author(), decision.rows);
-                let appended = Appended { author, events: Vec::new(), rows };
-                Ok(Some(Outcome::Edited(reply, Ok(appended))))
-            }
-            Ok(decision) => {
-                let input = Input::Append { token, drafts: decision.drafts };
-                replica.handle(now, input, batch, effects)?;
-                Ok(Some(Outcome::Waits(token, Pending { reply, rows: decision.rows })))
-            }
-            Err(EditError::Refused(refusal)) => {
-                Ok(Some(Outcome::Edited(reply, Err(refusal.into()))))
-            }
-            Err(EditError::View(error)) => Err(error),
-        },
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use mosaik_core::{id::EventId, key::Network, reach::Reach};
-use mosaik_net::{Net, NetConfig, RelaySetting};
+use mosaik_net::{Delivery, Net, NetConfig, RelaySetting};
 use mosaik_proto::{
     carrier::{Effect, Input, SessionId},
     message::{Message, Payloads},
@@ -16,7 +16,7 @@ const BYTES: usize = 200 << 20;
 /// Bytes queued at once, as the replica paces itself by `Sent`.
 const AHEAD: usize = 1 << 20;
 
-async fn start(seed: u8) -> (Net, mpsc::Receiver<Input>) {
+async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
     let (sender, inbox) = mpsc::channel(256);
     let config = NetConfig {
         keys: Network::Public("bench".into()).keys(),
@@ -30,9 +30,9 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Input>) {
     (Net::bind(config, sender).await.expect("a free port"), inbox)
 }
 
-async fn connected(inbox: &mut mpsc::Receiver<Input>) -> SessionId {
+async fn connected(inbox: &mut mpsc::Receiver<Delivery>) -> SessionId {
     loop {
-        match inbox.recv().await.expect("the carrier lives") {
+        match inbox.recv().await.expect("the carrier lives").input {
             Input::Connected { session, .. } => return session,
             Input::DialFailed { reason, .. } => panic!("{reason}"),
             _ => {}
@@ -40,8 +40,8 @@ async fn connected(inbox: &mut mpsc::Receiver<Input>) -> SessionId {
     }
 }
 
-async fn frame(inbox: &mut mpsc::Receiver<Input>) {
-    while !matches!(inbox.recv().await.expect("the carrier lives"), Input::Frame { .. }) {}
+async fn frame(inbox: &mut mpsc::Receiver<Delivery>) {
+    while !matches!(inbox.recv().await.expect("the carrier lives").input, Input::Frame { .. }) {}
 }
 
 #[tokio::main]
@@ -67,7 +67,7 @@ async fn main() {
         let reader = tokio::spawn(async move {
             let mut left = count;
             while left > 0 {
-                if let Input::Frame { .. } = at_ben.recv().await.expect("the carrier lives") {
+                if let Input::Frame { .. } = at_ben.recv().await.expect("the carrier lives").input {
                     left -= 1;
                 }
             }
@@ -79,7 +79,7 @@ async fn main() {
             ada.carry(Effect::Send { session, frame: frame.clone() });
             ahead += frame.len();
             while ahead > AHEAD {
-                match at_ada.recv().await.expect("the carrier lives") {
+                match at_ada.recv().await.expect("the carrier lives").input {
                     Input::Sent { bytes, .. } => ahead -= bytes,
                     Input::Disconnected { reason, .. } => panic!("{reason}"),
                     _ => {}

@@ -36,7 +36,13 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    SYNC_ALPN, counters::Counters, endpoint::to_dial, gossip::Gate, rate::Rate, reason::of_dial,
+    SYNC_ALPN,
+    budget::{Budget, Delivery},
+    counters::Counters,
+    endpoint::to_dial,
+    gossip::Gate,
+    rate::Rate,
+    reason::of_dial,
     sync,
 };
 
@@ -59,7 +65,8 @@ const GREETING_MAX: Duration = Duration::from_secs(5);
 /// but the gate.
 pub(crate) struct Shared {
     pub(crate) endpoint: Endpoint,
-    pub(crate) inbox: mpsc::Sender<Input>,
+    pub(crate) inbox: mpsc::Sender<Delivery>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) news: mpsc::UnboundedSender<sync::News>,
     pub(crate) hasher: Hasher,
     pub(crate) rate: Option<Rate>,
@@ -84,7 +91,7 @@ impl Shared {
         tokio::select! {
             biased;
             // Nobody there to be told: the session ends when its reader or handle notices.
-            _ = self.inbox.send(input) => {}
+            _ = self.inbox.send(input.into()) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
     }

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::gossip::Hook;
+use crate::{budget::Delivery, gossip::Hook};
 
 /// The protocol that sessions speak.
 pub const SYNC_ALPN: &[u8] = b"mosaik-node/sync/1";
@@ -211,7 +211,11 @@ pub(crate) fn to_dial(peer: NodeId, addresses: &Addresses, reach: Reach) -> Opti
 }
 
 /// Tells own addresses whenever they have changed and then stayed for a while; the first ones too.
-pub(crate) async fn tell_addresses(endpoint: Endpoint, reach: Reach, inbox: mpsc::Sender<Input>) {
+pub(crate) async fn tell_addresses(
+    endpoint: Endpoint,
+    reach: Reach,
+    inbox: mpsc::Sender<Delivery>,
+) {
     let mut changes = endpoint.watch_addr().stream();
     // The stream ends with the endpoint; holding on to it here would keep its port.
     drop(endpoint);
@@ -226,7 +230,7 @@ pub(crate) async fn tell_addresses(endpoint: Endpoint, reach: Reach, inbox: mpsc
             continue;
         }
         told = now.clone();
-        if inbox.send(Input::OwnAddresses(now)).await.is_err() {
+        if inbox.send(Input::OwnAddresses(now).into()).await.is_err() {
             return;
         }
     }

@@ -45,7 +45,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{counters::Counters, sync::code};
+use crate::{budget::Delivery, counters::Counters, sync::code};
 
 /// Bytes of one gossip message, gossip's own header included: the same at all nodes.
 pub const MESSAGE_LEN_MAX: usize = 4096;
@@ -195,7 +195,7 @@ pub(crate) struct Topic {
     pub(crate) endpoint: Endpoint,
     pub(crate) gossip: iroh_gossip::net::Gossip,
     pub(crate) gate: Arc<Gate>,
-    pub(crate) inbox: mpsc::Sender<Input>,
+    pub(crate) inbox: mpsc::Sender<Delivery>,
     pub(crate) hasher: Hasher,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) counters: Arc<Counters>,
@@ -325,7 +325,7 @@ impl Topic {
         } else {
             neighbours.remove(&peer);
         }
-        self.inbox.send(Input::Neighbour { peer, up }).await.is_ok()
+        self.inbox.send(Input::Neighbour { peer, up }.into()).await.is_ok()
     }
 
     /// Checks a hint and hands it on if there is room.
@@ -338,7 +338,7 @@ impl Topic {
                 return true;
             }
         };
-        match self.inbox.try_send(Input::Hint { from, hint }) {
+        match self.inbox.try_send(Input::Hint { from, hint }.into()) {
             Ok(()) => self.counters.hints_received.one_more(),
             Err(TrySendError::Full(_)) => self.counters.hints_dropped.one_more(),
             Err(TrySendError::Closed(_)) => return false,

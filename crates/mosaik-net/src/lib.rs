@@ -7,12 +7,14 @@
 //! - [`Net::carry`] never waits. What a session can't take closes that session; a hint that finds
 //!   no room is dropped.
 //! - Sessions and bad news wait for the inbox, and with them the peers that send; hints don't wait.
+//! - What has come and was not taken in yet stays within [`INCOMING_MAX`] bytes for all sessions.
 //! - After [`Net::close`] nothing of it holds the UDP port.
 //! - What may not be dialed is neither dialed nor told by this crate. To a peer that is connected,
 //!   iroh itself tells more: local addresses too are candidates for a direct path to it.
 //!
 //! Source: FORMAT.md beside this crate.
 
+mod budget;
 mod connect;
 mod counters;
 mod endpoint;
@@ -23,6 +25,7 @@ mod rate;
 mod reason;
 mod sync;
 
+pub use budget::{Delivery, INCOMING_MAX, Room};
 pub use counters::{Count, Counters};
 pub use endpoint::{BindError, NetConfig, RelaySetting, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;

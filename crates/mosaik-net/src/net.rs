@@ -23,6 +23,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    budget::{Budget, Delivery, INCOMING_MAX},
     connect::{self, DIALS_WAITING_MAX, Dial, Shared},
     counters::Counters,
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
@@ -43,7 +44,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 pub struct Net {
     endpoint: Endpoint,
     reach: Reach,
-    inbox: mpsc::Sender<Input>,
+    inbox: mpsc::Sender<Delivery>,
     sessions: HashMap<SessionId, Handle>,
     news: mpsc::UnboundedReceiver<News>,
     dials: mpsc::Sender<Dial>,
@@ -96,7 +97,7 @@ impl Net {
     /// # Errors
     ///
     /// [`BindError`], mostly because an address of `config.listen` can't be had.
-    pub async fn bind(config: NetConfig, inbox: mpsc::Sender<Input>) -> Result<Self, BindError> {
+    pub async fn bind(config: NetConfig, inbox: mpsc::Sender<Delivery>) -> Result<Self, BindError> {
         let counters = Arc::new(Counters::default());
         let gate = Gate::new(counters.clone());
         let mut alpns = vec![SYNC_ALPN.to_vec()];
@@ -112,6 +113,7 @@ impl Net {
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
+            budget: Arc::new(Budget::new(INCOMING_MAX)),
             news: news_sender,
             hasher: hasher.clone(),
             rate: config.rate_down.map(Rate::new),
@@ -215,9 +217,9 @@ impl Net {
             self.counters.dials_failed.one_more();
             let reason = format!("{DIALS_WAITING_MAX} other dials are waiting");
             let inbox = self.inbox.clone();
-            tokio::spawn(
-                async move { inbox.send(Input::DialFailed { peer, reason }).await.is_ok() },
-            );
+            tokio::spawn(async move {
+                inbox.send(Input::DialFailed { peer, reason }.into()).await.is_ok()
+            });
         }
     }
 

@@ -11,7 +11,7 @@ use mosaik_core::{
     key::Network,
     reach::Reach,
 };
-use mosaik_net::{Net, NetConfig, RelaySetting, SYNC_ALPN};
+use mosaik_net::{Delivery, Net, NetConfig, RelaySetting, SYNC_ALPN};
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Role, SessionId},
     message::{Bye, ByeCode, Message, Payloads},
@@ -26,7 +26,7 @@ pub(crate) const INBOX: usize = 256;
 
 pub(crate) struct Node {
     pub(crate) net: Net,
-    pub(crate) inbox: mpsc::Receiver<Input>,
+    pub(crate) inbox: mpsc::Receiver<Delivery>,
 }
 
 /// Settings of a node on loopback; `seed` makes its key.
@@ -81,7 +81,7 @@ impl Node {
     ) -> T {
         let mut passed = Vec::new();
         let found = timeout(DEADLINE, async {
-            while let Some(input) = self.inbox.recv().await {
+            while let Some(Delivery { input, .. }) = self.inbox.recv().await {
                 passed.push(format!("{input:.60?}").chars().take(100).collect::<String>());
                 if let Some(found) = wanted(input) {
                     return Some(found);
