@@ -6,6 +6,7 @@
 //! - Everything that is said here is in [`Cli`]; what the words do is in the modules below.
 
 mod connect;
+mod db;
 mod field;
 mod flags;
 mod look;
@@ -174,6 +175,11 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: Option<ConfigVerb>,
     },
+    /// The store as a whole
+    Db {
+        #[command(subcommand)]
+        verb: DbVerb,
+    },
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -341,6 +347,13 @@ pub(crate) enum NetworkVerb {
     Show,
 }
 
+/// What can be done with the store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbVerb {
+    /// Look at every block, chain and signature, and hold the view against a fresh fold
+    Check,
+}
+
 /// What to show of the settings.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigShow {
@@ -420,6 +433,7 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
             let until = wait::Until { peers, synced, ready, record, fields: field };
             wait::wait(place, until, timeout, json).await
         }
+        Noun::Db { verb } => db::db(place, &verb, json).await,
         Noun::Export { format, form, id_column, archived } => {
             look::export(place, format, form, id_column, archived).await
         }

@@ -6,9 +6,11 @@
 //! - Every failure is an error document with a code, whatever went wrong.
 
 mod answer;
+mod db;
 mod look;
 mod stream;
 mod wait;
+mod work;
 mod write;
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
@@ -112,6 +114,7 @@ fn router(app: App) -> Router {
         .route("/events/stream", get(stream::events))
         .route("/import", post(write::import))
         .route("/export", get(stream::export))
+        .route("/db/check", get(db::check))
         .route("/wait", post(wait::wait))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

@@ -4,6 +4,7 @@
 //! beside it does.
 
 mod carrier;
+pub mod check;
 pub mod config;
 pub mod directory;
 pub mod edit;

@@ -1,5 +1,8 @@
 //! The program as a person meets it: real processes without a network, their exit codes and sentences.
 
+#[path = "program/keeping.rs"]
+mod keeping;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},

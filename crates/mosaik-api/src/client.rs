@@ -32,6 +32,7 @@ use crate::{
         AddNote, AddPeer, Condition, CreateRecord, EmitEvent, ImportRows, SetArchived, SetFields,
         Wait,
     },
+    work::{Checked, Line, Progress},
 };
 
 /// How long an ordinary answer may take.
@@ -241,6 +242,11 @@ impl Client {
             .await
     }
 
+    /// Looks at the whole store. `each` is told how far that is.
+    pub async fn check(&self, each: impl FnMut(&Progress)) -> Result<Checked, ClientError> {
+        work(self.stream("/db/check").await?, each).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let answer = async { read(self.open(Method::GET, path, None).await?).await };
         within(Some(ANSWER_TIMEOUT), answer).await
@@ -346,6 +352,22 @@ impl Lines {
             }
         }
     }
+}
+
+/// Reads the lines of a long work to its end.
+async fn work<T: DeserializeOwned>(
+    body: Incoming,
+    mut each: impl FnMut(&Progress),
+) -> Result<T, ClientError> {
+    let mut lines = Lines { body, buffer: BytesMut::new() };
+    while let Some(line) = lines.next().await? {
+        match serde_json::from_slice(&line).map_err(garbled)? {
+            Line::Progress(progress) => each(&progress),
+            Line::Done(done) => return Ok(done),
+            Line::Failed(failure) => return Err(failure.into()),
+        }
+    }
+    Err(broken("the work was broken off"))
 }
 
 async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {

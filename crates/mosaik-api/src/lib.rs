@@ -4,6 +4,7 @@
 //! - [`request`]: what writes ask.
 //! - [`failure`]: the error document, and which exit code each of its codes means.
 //! - [`json`] and [`time`]: values as JSON and instants as text, lossless both ways.
+//! - [`work`]: answers that take long, line by line.
 //! - [`client`]: HTTP/1.1 over the socket.
 //!
 //! FORMAT.md beside this crate describes the same for readers without Rust.
@@ -14,6 +15,7 @@ pub mod failure;
 pub mod json;
 pub mod request;
 pub mod time;
+pub mod work;
 
 /// What every path begins with.
 pub const PREFIX: &str = "/api/v1";

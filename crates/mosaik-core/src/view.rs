@@ -42,6 +42,7 @@ use std::borrow::Borrow;
 
 use self::cell::{Cells, Key, Meta, Space};
 pub use self::{
+    cell::cell_name,
     digest::{digest, rule},
     read::{
         Attachment, Candidate, Conflict, Counts, Field, Listed, Note, Profile, Record,

@@ -11,6 +11,7 @@
 //! Source: FORMAT.md beside this crate has the bytes.
 
 mod block;
+mod check;
 mod commit;
 mod disk;
 mod fault;
@@ -20,6 +21,7 @@ mod read;
 mod store;
 mod tables;
 
+pub use check::{CheckError, CheckPhase, CheckProgress, Finding, Report, ViewState};
 pub use commit::Batch;
 pub use disk::MemoryDisk;
 pub use fault::{OpenError, StoreError};

@@ -19,7 +19,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use crate::{
     block,
     fault::StoreError,
-    tables::{META_EVENTS, ReadTables, Tables},
+    tables::{Bytes, META_EVENTS, ReadTables, Tables},
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -432,10 +432,21 @@ pub(crate) fn view_range<T: Tables>(
     order: Order,
     each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
 ) -> Result<()> {
+    table_range(tables.view(), from, to, order, each)
+}
+
+/// Walks a table of bytes.
+pub(crate) fn table_range(
+    table: &impl ReadableTable<Bytes, Bytes>,
+    from: &[u8],
+    to: &[u8],
+    order: Order,
+    each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<()> {
     if from >= to {
         return Ok(());
     }
-    let mut rows = tables.view().range(from..to)?;
+    let mut rows = table.range(from..to)?;
     while let Some(row) = match order {
         Order::Ascending => rows.next(),
         Order::Descending => rows.next_back(),

@@ -7,12 +7,12 @@ use mosaik_api::{
         Event, Events, Feeds, Peer, PeerState, Peers, Record, RecordLine, Records, Slots, State,
         Status,
     },
-    failure::{Code, Failure},
+    failure::Code,
     time::format_ms,
 };
 use mosaik_core::key::Network;
 use mosaik_node::{
-    directory::{self, Directory},
+    directory,
     export::{self, ExportError, Options},
     reads::Reads,
 };
@@ -21,7 +21,9 @@ use serde_json::Value as Json;
 
 use super::{
     EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
-    SlotVerb, connect, nothing_before_the_verb,
+    SlotVerb, connect,
+    db::{self, Keeper},
+    nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
 };
 
@@ -447,16 +449,16 @@ pub(super) async fn export(
     id_column: String,
     archived: bool,
 ) -> Result<(), Failed> {
-    let client = match connect::node(place).await {
-        Ok(client) => client,
-        Err(Failed::With(Failure { code: Code::NoNode, .. })) => {
+    let client = match db::keeper(place).await? {
+        Keeper::Node(client) => client,
+        Keeper::Here(directory, fingerprint) => {
             let format = match format {
                 FileFormat::Csv => export::Format::Csv,
                 FileFormat::Jsonl => export::Format::Jsonl,
             };
-            return export_store(place, &Options { format, form, id_column, archived });
+            let store = db::open(&directory, &fingerprint)?;
+            return export_store(&store, &Options { format, form, id_column, archived });
         }
-        Err(error) => return Err(error),
     };
     let format = match format {
         FileFormat::Csv => "csv",
@@ -482,21 +484,7 @@ pub(super) async fn export(
     }
 }
 
-fn export_store(place: &Place, options: &Options) -> Result<(), Failed> {
-    let spot = connect::spot(place)?;
-    let network = match connect::named_network(spot.network.as_ref())? {
-        Some(network) => network,
-        None => only_known(&spot.data_dir)?,
-    };
-    let fingerprint = network.keys().fingerprint;
-    let directory = Directory::of(&spot.data_dir, &fingerprint);
-    if !directory.store().exists() {
-        return Err(Failed::new(
-            Code::NotFound,
-            format!("there is no store in {}", directory.path().display()),
-        ));
-    }
-    let store = Store::open(directory.path(), &fingerprint).map_err(anyhow::Error::new)?;
+fn export_store(store: &Store, options: &Options) -> Result<(), Failed> {
     let snapshot = Reads::new(store.readers()).snapshot().map_err(anyhow::Error::new)?;
     let out = std::io::BufWriter::new(std::io::stdout().lock());
     export::export(&snapshot, options, out).map_err(|error| match error {

@@ -24,6 +24,8 @@ use serde::Serialize;
 pub(crate) enum Failed {
     /// This is what went wrong.
     With(Failure),
+    /// This is what went wrong, and what was printed says it in full.
+    Shown(Failure),
     /// Nobody reads on.
     NobodyReads,
 }
@@ -75,6 +77,10 @@ impl From<io::Error> for Failed {
 pub(crate) fn finish(result: Result<(), Failed>, json: bool) -> ExitCode {
     match result {
         Ok(()) | Err(Failed::NobodyReads) => ExitCode::SUCCESS,
+        Err(Failed::Shown(failure)) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(failure.code.exit())
+        }
         Err(Failed::With(failure)) => {
             eprintln!("error: {failure}");
             let code = failure.code.exit();

@@ -67,7 +67,7 @@ pub(super) fn run(place: &Place, flags: &RunFlags) -> Result<(), Failed> {
 fn as_usage(failed: Failed) -> Failed {
     match failed {
         Failed::With(failure) => Failed::usage(failure.message),
-        Failed::NobodyReads => failed,
+        Failed::Shown(_) | Failed::NobodyReads => failed,
     }
 }
 
@@ -153,7 +153,7 @@ fn reload(log: &Log, again: &impl Fn() -> Result<Config, Failed>) {
             Err(error) => warn!(error = format!("{error:#}"), "the log stays as it was"),
         },
         Err(Failed::With(failure)) => warn!(%failure, "the settings stay as they were"),
-        Err(Failed::NobodyReads) => {}
+        Err(Failed::Shown(_) | Failed::NobodyReads) => {}
     }
 }
 

@@ -149,6 +149,34 @@ pub(super) fn take_text(key: &mut Reader<'_>) -> Result<String, ReadError> {
     }
 }
 
+/// What the cell under `key` is of, in words: for whoever is told that it is damaged.
+pub fn cell_name(key: &[u8]) -> String {
+    let spaces = [
+        (Space::Version, "the view's version"),
+        (Space::Counts, "the view's counts"),
+        (Space::Root, "the view's digest"),
+        (Space::Touched, "the mark of record"),
+        (Space::Cells, "a cell of record"),
+        (Space::Listed, "the listing of record"),
+        (Space::Forms, "a listing under form"),
+        (Space::Conflicts, "a conflict of record"),
+        (Space::Digests, "the digest of a record"),
+        (Space::Branches, "a branch of the digests"),
+        (Space::Profiles, "an author's profile"),
+    ];
+    let mut reader = Reader::new(key);
+    let Ok(space) = reader.u8() else { return "the cell without a key".to_owned() };
+    let known = spaces.into_iter().find(|(known, _)| *known as u8 == space);
+    let Some((space, words)) = known else { return format!("a cell of an unknown space {space}") };
+    match space {
+        Space::Touched | Space::Cells | Space::Listed | Space::Forms | Space::Conflicts => {
+            let text = take_text(&mut reader).unwrap_or_default();
+            format!("{words} {text:?}")
+        }
+        _ => words.to_owned(),
+    }
+}
+
 /// Makes the keys of one record's cells.
 pub(super) struct Cells {
     record: Key,
