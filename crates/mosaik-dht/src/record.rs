@@ -80,7 +80,7 @@ pub enum Hint {
 impl Hint {
     /// Reads a hint; the missing port tells a relay's host from an address.
     pub fn parse(text: &str) -> Option<Self> {
-        if let Ok(address) = text.parse() {
+        if let Some(address) = address(text) {
             return Some(Self::Address(address));
         }
         let host = !text.is_empty()
@@ -155,9 +155,9 @@ pub enum RecordError {
     /// Not signed by the slot's key, or not a DNS packet.
     #[error("the packet is not signed by the slot's key or is not dns")]
     Packet(#[from] SignedPacketVerifyError),
-    /// A TXT record that is not UTF-8.
-    #[error("a TXT record is not utf-8")]
-    Utf8,
+    /// A TXT record of one of our names that is not UTF-8.
+    #[error("the TXT record {0} is not utf-8")]
+    Utf8(String),
     /// A record that has to be there.
     #[error("there is no {0} record")]
     Missing(&'static str),
@@ -300,7 +300,15 @@ fn packet(
     builder.sign(keys.keypair(slot))
 }
 
-/// The TXT records under the slot's key, by name, each name's in their order.
+/// Reads a socket address in the one form that a writer gives it: no other spelling, no zone.
+fn address(text: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = text.parse().ok()?;
+    let has_zone = matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0);
+    (!has_zone && address.to_string() == text).then_some(address)
+}
+
+/// The TXT records under the slot's key that have one of our names, by name, each name's in their
+/// order. Others are passed over, whatever they hold.
 fn texts(
     keys: &SlotKeys,
     slot: u8,
@@ -322,11 +330,15 @@ fn texts(
     let key = keys.keypair(slot).public_key();
     let packet = SignedPacket::from_relay_payload(&key, &payload.into())?;
     let origin = format!(".{}", key.to_z32());
+    let is_ours = if keys.seal().is_none() { public::is_name } else { sealed::is_name };
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in packet.all_resource_records() {
         let name = entry.name.to_string();
-        if let (Some(name), RData::TXT(text)) = (name.strip_suffix(&origin), &entry.rdata) {
-            let text = String::try_from(text.clone()).map_err(|_| RecordError::Utf8)?;
+        if let (Some(name), RData::TXT(text)) = (name.strip_suffix(&origin), &entry.rdata)
+            && is_ours(name)
+        {
+            let text = String::try_from(text.clone());
+            let text = text.map_err(|_| RecordError::Utf8(name.to_owned()))?;
             texts.entry(name.to_owned()).or_default().push(text);
         }
     }

@@ -39,7 +39,14 @@ def base64url(data):
 # Section 1: the item.
 
 
-def message(slot_key, records):
+def strings(content):
+    """The data of a TXT record: a text, its bytes, or several of them."""
+    parts = content if isinstance(content, list) else [content]
+    parts = [part.encode() if isinstance(part, str) else part for part in parts]
+    return b"".join(bytes([len(part)]) + part for part in parts)
+
+
+def message(slot_key, records, kind=16, network=1, ttl=600):
     """The DNS message. A name that was written before is a pointer."""
     out = bytearray(struct.pack(">6H", 0, 0x8000, 0, len(records), 0, 0))
     origin, known = z32(slot_key).encode(), {}
@@ -47,21 +54,21 @@ def message(slot_key, records):
         if name in known:
             out += struct.pack(">H", 0xC000 | known[name])
         else:
-            known[name] = len(out)
-            out += bytes([len(name)]) + name.encode()
+            if name:
+                known[name] = len(out)
+                out += bytes([len(name)]) + name.encode()
             if "" in known:
                 out += struct.pack(">H", 0xC000 | known[""])
             else:
                 known[""] = len(out)
                 out += bytes([len(origin)]) + origin + b"\0"
-        data = bytes([len(content)]) + content.encode()
-        out += struct.pack(">HHIH", 16, 1, 600, len(data)) + data
-    assert len(out) <= 1000
+        data = strings(content)
+        out += struct.pack(">HHIH", kind, network, ttl, len(data)) + data
     return bytes(out)
 
 
-def item_signature(slot_seed, value):
-    return ed25519.sign(slot_seed, f"3:seqi{SEQ}e1:v{len(value)}:".encode() + value)
+def item_signature(slot_seed, value, number=SEQ):
+    return ed25519.sign(slot_seed, f"3:seqi{number}e1:v{len(value)}:".encode() + value)
 
 
 # Section 3: the lease.
@@ -83,8 +90,8 @@ def lease_signature(fingerprint, slot, texts, issued, expires):
     )
 
 
-def lease_text(issued, expires, signature):
-    return base64url(b"\1" + struct.pack(">QQ", issued, expires) + signature)
+def lease_text(issued, expires, signature, version=1):
+    return base64url(bytes([version]) + struct.pack(">QQ", issued, expires) + signature)
 
 
 # Section 4: XChaCha20-Poly1305 of draft-irtf-cfrg-xchacha.
@@ -191,7 +198,70 @@ def record(network, expires):
     else:
         records = open_records(relays, ips, neighbours, lease)
     value = message(slot_key, records)
+    assert len(value) <= 1000
     return out | {"value": value.hex(), "signature": item_signature(slot_seed, value).hex()}
+
+
+def taken(network):
+    """Values as no writer of this version makes them, and what a reader finds in them."""
+    derived = keys.keys(network)
+    slot = derived["slots"][SLOT]
+    slot_seed, slot_key = bytes.fromhex(slot["seed"]), bytes.fromhex(slot["public_key"])
+    fingerprint = bytes.fromhex(derived["fingerprint"])
+    ips = [address for address, *_ in ADDRESSES]
+    later = [("_l2", "a later lease"), ("_x", b"\xff\xfe"), ("_ID", "case counts"), ("", "of the slot key itself")]
+    out = []
+
+    def add(what, value, addresses=ips, neighbours=NEIGHBOURS, expires=ISSUED_S + 3600):
+        assert len(value) <= 1000, what
+        fields = {"what": what, "seq": SEQ, "relays": RELAYS, "addresses": addresses}
+        fields["neighbours"] = [[node.hex(), hint] for node, hint in neighbours]
+        fields |= {"issued_s": ISSUED_S, "expires_s": expires, "value": value.hex()}
+        out.append(fields | {"signature": item_signature(slot_seed, value).hex()})
+
+    def lease(texts=RELAYS + ips, expires=ISSUED_S + 3600):
+        return ISSUED_S, expires, lease_signature(fingerprint, SLOT, texts, ISSUED_S, expires)
+
+    if network == keys.SECRET:
+        key = bytes.fromhex(derived["slot_record"])
+
+        def seal(addresses=ADDRESSES, neighbours=NEIGHBOURS, **kwargs):
+            texts = RELAYS + [address for address, *_ in addresses]
+            plain = plaintext_of(RELAYS, addresses, neighbours, *lease(texts, **kwargs))
+            return parts(NONCE + sealed(key, NONCE, plain, slot_key))
+
+        good = seal()
+        add("other names, and parts with leading zeros", message(slot_key, [*good, *later, ("_e00", "x"), ("_e", "x")]))
+        add("parts in another order", message(slot_key, good[::-1]))
+        add("a part of two strings", message(slot_key, [(name, [part[:9], part[9:]]) for name, part in good]))
+        mapped = [("[::ffff:203.0.113.9]:4242", 1, bytes(10) + b"\xff\xff" + bytes([203, 0, 113, 9]), 4242)]
+        add("an address of tag 1 that is IPv4-mapped", message(slot_key, seal(mapped)), [mapped[0][0]])
+        hints = [(NEIGHBOUR, "no hint at all"), *NEIGHBOURS]
+        add("a hint that is none", message(slot_key, seal(neighbours=hints)))
+        longest = ISSUED_S + 7200
+        add("the longest lease", message(slot_key, seal(expires=longest)), expires=longest)
+        return out
+
+    good = open_records(RELAYS, ips, NEIGHBOURS, lease_text(*lease()))
+    value = message(slot_key, good)
+    add("other names", message(slot_key, [*good, *later]))
+    add("in another order", message(slot_key, good[::-1]), ips[::-1], NEIGHBOURS[::-1])
+    add("texts of several strings", message(slot_key, [(name, [text[:9], "", text[9:]]) for name, text in good]))
+    add("another class and TTL", message(slot_key, good, network=3, ttl=0))
+    add("bytes behind the message", value + b"\0behind")
+    owner = b"".join(bytes([len(label)]) + label for label in (b"_id", z32(slot_key).encode(), b""))
+    elsewhere = owner + struct.pack(">HHIH", 16, 1, 600, 2) + b"\1x"
+    add("an id in another section", value[:8] + b"\0\1" + value[10:] + elsewhere)
+    odd = ["203.0.113.9:04242", "[2001:DB8::9]:4242", "[2001:db8:0::9]:4242", "[fe80::1%2]:4242", "203.0.113.9", "nowhere"]
+    records = open_records(RELAYS, ips + odd, NEIGHBOURS, lease_text(*lease(RELAYS + ips + odd)))
+    add("addresses in another form, which the lease covers", message(slot_key, records))
+    hints = [(NEIGHBOUR, "198.51.100.8:04343"), (NEIGHBOUR, "relay.example.net.:443"), *NEIGHBOURS, *NEIGHBOURS, NEIGHBOURS[0]]
+    records = open_records(RELAYS, ips, hints, lease_text(*lease()))
+    add("hints that are none, and a fifth good one", message(slot_key, records), neighbours=NEIGHBOURS * 2)
+    longest = ISSUED_S + 7200
+    records = open_records(RELAYS, ips, [], lease_text(*lease(expires=longest)))
+    add("the longest lease", message(slot_key, records), neighbours=[], expires=longest)
+    return out
 
 
 def refused(network):
@@ -222,7 +292,6 @@ def refused(network):
             "a whole block of padding": seal(plain(lease()) + bytes(64)),
             "padding that is not zero": seal(plain(lease())[:-1] + b"\1"),
             "a gap": [("_e0", good[0][1]), *((f"_e{n + 1}", p) for n, (_, p) in enumerate(good[1:], 1))],
-            "another record": [*good, ("_id", base58(ENDPOINT))],
             "a lease of another slot": seal(plain(lease(slot=SLOT + 1))),
             "an open record": open_records(RELAYS, ips, [], lease_text(*lease())),
         }
@@ -233,6 +302,10 @@ def refused(network):
 
         cases = {
             "no lease": open_records(RELAYS, ips, [], None),
+            "two leases": [*open_with(lease()), ("_l", lease_text(*lease()))],
+            "a lease of version 2": open_records(RELAYS, ips, [], lease_text(*lease(), version=2)),
+            "an id of 31 bytes": [("_id", base58(ENDPOINT[:31])), *open_with(lease())[1:]],
+            "a relay that is not utf-8": [*open_with(lease()), ("_r", b"\xff")],
             "a lease of another network": open_with(lease(fingerprint=bytes(32))),
             "a lease of another slot": open_with(lease(slot=SLOT + 1)),
             "a lease of other addresses": open_with(lease(texts=RELAYS)),
@@ -247,6 +320,16 @@ def refused(network):
         value = message(slot_key, records)
         signature = item_signature(slot_seed, value).hex()
         out.append({"why": why, "seq": SEQ, "value": value.hex(), "signature": signature})
+    good = good if network == keys.SECRET else open_with(lease())
+    value = message(slot_key, good)
+    whole = {
+        "a seq below 0": (value, -1),
+        "more than 1,000 bytes": (value + bytes(1001 - len(value)), SEQ),
+        "more entries than bytes": (value[:4] + b"\xff\xff" + value[6:], SEQ),
+    }
+    for why, (value, number) in whole.items():
+        signature = item_signature(slot_seed, value, number).hex()
+        out.append({"why": why, "seq": number, "value": value.hex(), "signature": signature})
     return out
 
 
@@ -270,6 +353,8 @@ def network(name):
         "slots": slots,
         "record": record(name, ISSUED_S + 3600),
         "tombstone": record(name, ISSUED_S),
+        "preferred": sorted(range(16), key=lambda slot: hash32(ENDPOINT + bytes([slot]))[:8]),
+        "taken": taken(name),
         "refused": refused(name),
     }
 

@@ -1,10 +1,10 @@
 //! The open form of a record: one TXT record for each thing, as existing tools of the chain read it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
 use mosaik_core::id::NodeId;
 
-use super::{Hint, NEIGHBOURS_MAX, Neighbour, Record, RecordError, signed_texts};
+use super::{Hint, NEIGHBOURS_MAX, Neighbour, Record, RecordError, address, signed_texts};
 use crate::{
     lease::{self, Lease, Scope},
     slot::SlotKeys,
@@ -25,6 +25,11 @@ pub(super) fn texts(record: &Record) -> Vec<(String, String)> {
     texts
 }
 
+/// Whether an open record has texts of this name.
+pub(super) fn is_name(name: &str) -> bool {
+    ["_id", "_r", "_ip", "_l", "_p"].contains(&name)
+}
+
 pub(super) fn parse(
     keys: &SlotKeys,
     slot: u8,
@@ -40,7 +45,7 @@ pub(super) fn parse(
     Ok(Record {
         node,
         relays: relays.to_vec(),
-        addresses: ips.iter().filter_map(|text| text.parse::<SocketAddr>().ok()).collect(),
+        addresses: ips.iter().filter_map(|text| address(text)).collect(),
         lease,
         neighbours: neighbours.take(NEIGHBOURS_MAX).collect(),
     })

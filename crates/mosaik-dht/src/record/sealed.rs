@@ -73,7 +73,16 @@ pub(super) fn parse(
     Ok(record)
 }
 
-/// Joins `_e0`, `_e1`, ...; nothing else may stand there.
+/// Whether this is the name of a part: `_e` and a decimal number without leading zeros.
+pub(super) fn is_name(name: &str) -> bool {
+    name.strip_prefix("_e").is_some_and(|number| {
+        !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+            && (number == "0" || !number.starts_with('0'))
+    })
+}
+
+/// Joins `_e0`, `_e1`, ...
 fn join(mut texts: BTreeMap<String, Vec<String>>) -> Result<String, RecordError> {
     let mut whole = String::new();
     let parts = texts.len();

@@ -112,15 +112,26 @@ fn vectors() -> Value {
             "slots": slots.collect::<Vec<_>>(),
             "record": record(&keys, 3, ISSUED_S + 3600),
             "tombstone": record(&keys, 3, ISSUED_S),
+            "preferred": preferred(),
         });
     }
     vectors
 }
 
+/// The slots in the order in which the endpoint would take them.
+fn preferred() -> Vec<u8> {
+    let node = NodeId(key().verifying_key().to_bytes());
+    let mut slots: Vec<u8> = (0..16).collect();
+    slots.sort_by_key(|&slot| crate::slot::preference(&node, slot));
+    slots
+}
+
 /// The file holds more: values of which this code could not make one.
-fn without_refused(mut file: Value) -> Value {
+fn without_foreign(mut file: Value) -> Value {
     for (name, _) in networks() {
-        file[name].as_object_mut().expect("a network").remove("refused");
+        let network = file[name].as_object_mut().expect("a network");
+        network.remove("taken");
+        network.remove("refused");
     }
     file
 }
@@ -133,7 +144,7 @@ fn file() -> Value {
 #[test]
 fn the_vectors_in_the_repository_are_what_this_code_makes() {
     let made = vectors();
-    assert_eq!(made, without_refused(file()), "made here:\n{made:#}");
+    assert_eq!(made, without_foreign(file()), "made here:\n{made:#}");
 }
 
 fn slot_value(vector: &Value) -> SlotValue {
@@ -169,15 +180,29 @@ fn the_records_in_the_repository_are_read_as_they_say() {
     let file = file();
     for (name, network) in networks() {
         let keys = SlotKeys::new(&network.keys());
-        for kind in ["record", "tombstone"] {
-            let vector = &file[name][kind];
-            let value = slot_value(vector);
-            let record = parse(&keys, 3, &value).expect("a record");
+        let written = ["record", "tombstone"].map(|kind| &file[name][kind]);
+        let taken = file[name]["taken"].as_array().expect("a list");
+        assert!(taken.len() >= 6);
+        for vector in written.into_iter().chain(taken) {
+            let record = parse(&keys, 3, &slot_value(vector));
+            let record = record.unwrap_or_else(|error| panic!("{error}: {vector}"));
             assert_eq!(Some(record.node.to_string().as_str()), file["endpoint"]["id"].as_str());
-            assert_eq!(json!(record.relays), vector["relays"]);
-            assert_eq!(json!(record.lease.issued_s), vector["issued_s"]);
-            assert_eq!(record.lease.is_live(ISSUED_S), kind == "record");
-            assert_eq!(record.lease.is_tombstone(), kind == "tombstone");
+            let addresses = record.addresses.iter().map(ToString::to_string);
+            let neighbours = record.neighbours.iter();
+            let neighbours = neighbours.map(|n| json!([n.node.to_string(), n.hint.to_string()]));
+            let read = json!({
+                "relays": record.relays,
+                "addresses": addresses.collect::<Vec<_>>(),
+                "neighbours": neighbours.collect::<Vec<_>>(),
+                "issued_s": record.lease.issued_s,
+                "expires_s": record.lease.expires_s,
+            });
+            for (field, value) in read.as_object().expect("an object") {
+                assert_eq!(value, &vector[field], "{field} of {vector}");
+            }
+            let is_tombstone = vector["expires_s"] == vector["issued_s"];
+            assert_eq!(record.lease.is_live(ISSUED_S), !is_tombstone);
+            assert_eq!(record.lease.is_tombstone(), is_tombstone);
         }
     }
 }
