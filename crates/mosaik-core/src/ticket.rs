@@ -95,7 +95,7 @@ impl FromStr for Ticket {
                 Ok(SocketAddr::new(ip, reader.varint_u16()?))
             })
             .collect::<Result<_, _>>()?;
-        reader.finish()?;
+        // What follows is of a later program.
         Ok(Self { node, relays, addresses })
     }
 }
@@ -120,5 +120,7 @@ mod tests {
         let typo = text.replacen('q', "p", 1);
         assert!(matches!(typo.parse::<Ticket>(), Err(TicketError::Mistyped(_))));
         assert!("mnet1abc".parse::<Ticket>().is_err());
+        let later = [bech32m_decode(HRP, &text).expect("bytes"), b"later".to_vec()].concat();
+        assert_eq!(bech32m_encode(HRP, &later).parse(), text.parse::<Ticket>());
     }
 }
