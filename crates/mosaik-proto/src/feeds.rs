@@ -508,10 +508,7 @@ fn read_declines(bytes: &[u8]) -> Result<BTreeMap<AuthorId, Reason>, ReadError> 
     let mut reader = Reader::new(bytes);
     let mut declines = BTreeMap::new();
     while reader.remaining() > 0 {
-        let author = AuthorId(reader.array()?);
-        let reason = reader.u8()?;
-        let unknown = ReadError::Tag(u64::from(reason));
-        declines.insert(author, Reason::from_u8(reason).ok_or(unknown)?);
+        declines.insert(AuthorId(reader.array()?), Reason::from_u8(reader.u8()?));
     }
     Ok(declines)
 }

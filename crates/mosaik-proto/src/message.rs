@@ -15,8 +15,8 @@ pub use self::frame::{FrameError, frame_len, read_item, run_frame};
 
 /// Bytes of a frame behind its length field, type included.
 pub const FRAME_MAX: usize = 1 << 20;
-/// The least that a carrier must take in one frame.
-pub const FRAME_MIN: u32 = 4096;
+/// The least that a node must take in one frame: the longest run fits, and the longest payload.
+pub const FRAME_MIN: u32 = 300 * 1024;
 /// Items in one page.
 pub const PAGE_ITEMS_MAX: usize = 1024;
 /// Entries of a locator.
@@ -141,11 +141,11 @@ pub enum Reason {
     NotAWriter,
     /// More than 64 tips.
     Crowded,
+    /// A reason of a later version. A decline all the same.
+    Other(u8),
 }
 
 impl Reason {
-    const ALL: [Self; 4] = [Self::Blocked, Self::Quota, Self::NotAWriter, Self::Crowded];
-
     /// The byte on the wire.
     pub fn as_u8(self) -> u8 {
         match self {
@@ -153,12 +153,19 @@ impl Reason {
             Self::Quota => 2,
             Self::NotAWriter => 3,
             Self::Crowded => 4,
+            Self::Other(reason) => reason,
         }
     }
 
     /// The reason of a byte.
-    pub fn from_u8(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_u8() == byte)
+    pub fn from_u8(byte: u8) -> Self {
+        match byte {
+            1 => Self::Blocked,
+            2 => Self::Quota,
+            3 => Self::NotAWriter,
+            4 => Self::Crowded,
+            reason => Self::Other(reason),
+        }
     }
 }
 
@@ -169,6 +176,28 @@ pub enum LackReason {
     SendLongLocator,
     /// The tip is not here.
     Gone,
+    /// A reason of a later version. It counts as [`LackReason::Gone`].
+    Other(u8),
+}
+
+impl LackReason {
+    /// The byte on the wire.
+    pub fn as_u8(self) -> u8 {
+        match self {
+            Self::SendLongLocator => 1,
+            Self::Gone => 2,
+            Self::Other(reason) => reason,
+        }
+    }
+
+    /// The reason of a byte.
+    pub fn from_u8(byte: u8) -> Self {
+        match byte {
+            1 => Self::SendLongLocator,
+            2 => Self::Gone,
+            reason => Self::Other(reason),
+        }
+    }
 }
 
 /// Why a session ends.

@@ -46,7 +46,8 @@ pub(crate) enum Served {
 }
 
 impl Serve {
-    /// Finds the way from what `locator` says the asker holds to `tip` (or to every tip).
+    /// Finds the way from what `locator` says the asker holds to `tip` and no further (or to every
+    /// tip). A tip between two signed heads is reached with the run of the second.
     ///
     /// # Errors
     ///
@@ -79,14 +80,15 @@ impl Serve {
         }
         let targets = match tip {
             Some(tip) => match feed.find(tip, ledger)? {
-                Some(branch) => vec![branch],
+                Some(branch) => vec![(branch, tip.seq)],
                 None => return Ok(Err(LackReason::Gone)),
             },
-            None => feed.branches().iter().map(|branch| branch.id).collect(),
+            None => feed.branches().iter().map(|branch| (branch.id, branch.tip.seq)).collect(),
         };
         let mut path: Vec<Segment> = Vec::new();
-        for target in targets {
+        for (target, end) in targets {
             for part in feed.path(target) {
+                let part = Segment { to: part.to.min(end), ..part };
                 let done = known.iter().chain(&path).filter(|other| other.branch == part.branch);
                 let from = done.map(|other| other.to + 1).max().unwrap_or(part.from).max(part.from);
                 if from <= part.to {

@@ -124,8 +124,13 @@ fn message() -> impl Strategy<Value = Message> {
         Reason::Quota,
         Reason::NotAWriter,
         Reason::Crowded,
+        Reason::Other(200),
     ]);
-    let lack = prop::sample::select(vec![LackReason::SendLongLocator, LackReason::Gone]);
+    let lack = prop::sample::select(vec![
+        LackReason::SendLongLocator,
+        LackReason::Gone,
+        LackReason::Other(0),
+    ]);
     let runs = (1u8..4, vec(vec(any::<u8>(), 0..200), 1..8)).prop_map(|(author, payloads)| {
         let kind = Kind::new("note.add").expect("a kind");
         let drafts = payloads.into_iter().map(|payload| Draft { kind: kind.clone(), payload });

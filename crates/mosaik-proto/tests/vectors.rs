@@ -148,14 +148,9 @@ fn message(of: &Json, hasher: &Hasher) -> Message {
             give: each(of, "give", |of| (EventId(array(of, "id")), hex(of, "payload"))),
             lack: each(of, "lack", |of| EventId(bytes(of).try_into().unwrap())),
         }),
-        "Decline" => {
-            Message::Decline(author(), Reason::from_u8(number(of, "reason") as u8).unwrap())
-        }
+        "Decline" => Message::Decline(author(), Reason::from_u8(number(of, "reason") as u8)),
         "Lack" => {
-            let reason = match number(of, "reason") {
-                1 => LackReason::SendLongLocator,
-                _ => LackReason::Gone,
-            };
+            let reason = LackReason::from_u8(number(of, "reason") as u8);
             Message::Lack(author(), option_tip(of), reason)
         }
         "Bye" => {

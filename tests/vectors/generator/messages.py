@@ -19,6 +19,7 @@ from .primitives import (
 from .zstd import compress, decompress
 
 FRAME_MAX = 1 << 20
+FRAME_MIN = 300 * 1024
 RUN_MAX = 288 * 1024
 APP = "mosaik-node/sync"
 
@@ -193,16 +194,9 @@ def read_hello(reader):
     fields += [reader.text(64), reader.varint(), reader.raw(16), reader.varint(), reader.varint()]
     fields.append(reader.raw(16))
     tags = [(reader.varint(), reader.sized()) for _ in range(reader.count())]
-    if fields[2] < 4096:
-        raise Refused("a largest frame below 4096")
+    if fields[2] < FRAME_MIN:
+        raise Refused("a largest frame that the longest run does not fit")
     return hello(*fields, tags)
-
-
-def read_code(reader, largest):
-    code = reader.u8()
-    if not 1 <= code <= largest:
-        raise Refused("an unknown reason")
-    return code
 
 
 def read_payloads(reader):
@@ -228,8 +222,8 @@ READ = {
     9: read_run,
     10: lambda r: have(r.raw(32), read_tip(r)),
     11: read_payloads,
-    12: lambda r: decline(r.raw(32), read_code(r, 4)),
-    13: lambda r: lack(r.raw(32), read_option_tip(r), read_code(r, 2)),
+    12: lambda r: decline(r.raw(32), r.u8()),
+    13: lambda r: lack(r.raw(32), read_option_tip(r), r.u8()),
     14: lambda r: bye(r.u8(), r.text(256)),
     128: lambda r: again(r.varint()),
     129: lambda r: twin(r.varint()),
@@ -264,7 +258,7 @@ def _messages():
     software = "mosaik-node 0.1.0"
     yield hello(software, 1, FRAME_MAX, 16 << 20, MS, "kitchen", 1, top, 3, 1000, bytes(16))
     ends = [2**64 - 1] * 2
-    yield hello("", *ends[:1], 4096, 0, 0, "ü" * 32, ends[0], bytes(16), *ends, top)
+    yield hello("", *ends[:1], FRAME_MIN, 0, 0, "ü" * 32, ends[0], bytes(16), *ends, top)
     yield root(top)
     yield root(bytes(16))
     yield tree("", shorts[:16])
@@ -295,10 +289,12 @@ def _messages():
     yield have(author, (2**64 - 1, event))
     yield payloads()
     yield payloads([(author, (1, event)), (other, (300, before))], [(event, b"bytes"), (before, b"")], [event])
-    for reason in (1, 2, 3, 4):
+    for reason in (1, 2, 3, 4, 0, 5, 255):
         yield decline(author, reason)
     yield lack(author, None, 1)
     yield lack(author, (300, event), 2)
+    for reason in (0, 3, 255):
+        yield lack(author, None, reason)
     for code in range(9):
         yield bye(code, "")
     yield bye(255, "ü" * 128)
@@ -318,9 +314,9 @@ def _same():
     for message in _messages():
         if message.kind in (1, 2, 3, 6, 8, 10, 14, 128):
             yield frame(message.kind, message.body + b"\x07later"), message.frame()
-    known = hello("s", 0, 4096, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16))
+    known = hello("s", 0, FRAME_MIN, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16))
     tags = [(0, b""), (2**64 - 1, bytes(200)), (0, b"again")]
-    tagged = hello("s", 0, 4096, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16), tags)
+    tagged = hello("s", 0, FRAME_MIN, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16), tags)
     yield tagged.frame(), known.frame()
     data = long_run()
     yield frame(9, b"\1" + sized(compress(data))), run(data).frame()
@@ -339,10 +335,10 @@ def _bad():
     yield greet(proof, "x" * 65).frame()
     yield frame(1, b"\1\xff" + b"\1\1" + proof)
     yield frame(1, text(APP) + b"\x81\0\1" + proof)
-    good = ["s", 0, 4096, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16)]
+    good = ["s", 0, FRAME_MIN, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16)]
     yield hello(*["s" * 65], *good[1:]).frame()
     yield hello(*good[:5], "n" * 65, *good[6:]).frame()
-    yield hello(*good[:2], 4095, *good[3:]).frame()
+    yield hello(*good[:2], FRAME_MIN - 1, *good[3:]).frame()
     yield hello(*good[:2], 2**32, *good[3:]).frame()
     yield frame(2, hello(*good).body[:-1] + b"\1")
     yield frame(2, hello(*good).body[:-1] + b"\1\0\5abc")
@@ -374,10 +370,6 @@ def _bad():
     yield frame(10, author + b"\x81\0" + event)
     yield payloads([(author, (0, bytes(32)))]).frame()
     yield frame(11, b"\0" + b"\1" + event + varint(65537) + b"x" * 100 + b"\0")
-    for reason in (0, 5, 255):
-        yield decline(author, reason).frame()
-    for reason in (0, 3):
-        yield lack(author, None, reason).frame()
     yield lack(author, (0, bytes(32)), 1).frame()
     yield bye(0, "x" * 257).frame()
     yield frame(14, b"\0\1\xff")

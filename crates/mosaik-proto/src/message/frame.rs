@@ -165,10 +165,7 @@ impl Message {
             Self::Lack(author, tip, reason) => {
                 writer.raw(author.as_bytes());
                 write_option_tip(*tip, writer);
-                writer.u8(match reason {
-                    LackReason::SendLongLocator => 1,
-                    LackReason::Gone => 2,
-                });
+                writer.u8(reason.as_u8());
             }
             Self::Bye(bye) => {
                 writer.u8(bye.code.as_u8()).str(&bye.text);
@@ -228,19 +225,12 @@ impl Message {
             8 => Self::Want(read_want(reader)?),
             10 => Self::Have(AuthorId(reader.array()?), read_head(reader)?),
             11 => Self::Payloads(read_payloads(reader)?),
-            12 => {
-                let author = AuthorId(reader.array()?);
-                let reason = reader.u8()?;
-                let unknown = ReadError::Tag(u64::from(reason));
-                Self::Decline(author, Reason::from_u8(reason).ok_or(unknown)?)
-            }
-            13 => Self::Lack(AuthorId(reader.array()?), read_option_tip(reader)?, {
-                match reader.u8()? {
-                    1 => LackReason::SendLongLocator,
-                    2 => LackReason::Gone,
-                    tag => return Err(ReadError::Tag(u64::from(tag))),
-                }
-            }),
+            12 => Self::Decline(AuthorId(reader.array()?), Reason::from_u8(reader.u8()?)),
+            13 => Self::Lack(
+                AuthorId(reader.array()?),
+                read_option_tip(reader)?,
+                LackReason::from_u8(reader.u8()?),
+            ),
             14 => Self::Bye(Bye {
                 code: ByeCode::from_u8(reader.u8()?),
                 text: reader.str(BYE_TEXT_MAX)?.to_owned(),
@@ -280,7 +270,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<Hello, ReadError> {
         reader.bytes(FRAME_MAX)?;
     }
     if hello.frame_max < FRAME_MIN {
-        return Err(ReadError::Invalid("a largest frame of less than 4096 bytes"));
+        return Err(ReadError::Invalid("a largest frame that the longest run does not fit"));
     }
     Ok(hello)
 }

@@ -8,7 +8,7 @@ use mosaik_core::{
 use super::{SEND_AHEAD, Session, Shared};
 use crate::{
     Fault,
-    message::{Ask, FRAME_MAX, Message, Payloads},
+    message::{Ask, FRAME_MAX, FRAME_MIN, Message, Payloads},
 };
 
 /// Absent payloads asked for at a time: even the longest then fit one frame.
@@ -69,7 +69,9 @@ impl Session {
             return Ok(());
         }
         let mut answer = Payloads::default();
-        let mut room = FRAME_MAX.min(SEND_AHEAD.saturating_sub(self.queued));
+        let frame_max = self.hello.as_ref().map_or(FRAME_MIN, |hello| hello.frame_max);
+        let frame_max = FRAME_MAX.min(frame_max as usize);
+        let mut room = frame_max.min(SEND_AHEAD.saturating_sub(self.queued));
         room = room.saturating_sub(asks.len() * GIVE_OVERHEAD);
         for (i, ask) in asks.iter().enumerate() {
             let branch = match i {

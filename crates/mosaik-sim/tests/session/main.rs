@@ -1,6 +1,7 @@
 //! What a session promises: two real replicas on one wire, or one of them and a peer that says what
 //! the test wants.
 
+mod asked;
 mod clocks;
 mod comparing;
 mod declines;
