@@ -203,10 +203,10 @@ fn no_more_is_read_than_the_carrier_takes() {
 
 #[test]
 fn too_many_wants_end_the_session() {
-    let mut author = Author::of(1, 5_000);
-    author.events.truncate(5_000);
-    let mut talk = holding((0..10).map(|i| author.run(i * 500 + 1, i * 500 + 500)));
-    for seq in 1..=4_200 {
+    let author = Author::of(1, 6_000);
+    let mut talk = holding((0..12).map(|i| author.run(i * 500 + 1, i * 500 + 500)));
+    // One run goes whatever the credit, and up to the thousandth event it is all.
+    for seq in 1_001..=5_200 {
         let tip = Some(at(&author, seq));
         let want = Want { author: author.id(), tip, locator: vec![Tip::ROOT], credit: 0 };
         talk.say_unsent(Message::Want(want));
