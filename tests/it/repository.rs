@@ -87,7 +87,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-net", "mosaik-proto", "mosaik-store"],
     ),
     ("mosaik-lab", &["mosaik-api"]),
-    ("mosaik-tests", &["mosaik-api", "mosaik-lab", "mosaik-sim"]),
+    (
+        "mosaik-tests",
+        &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-lab", "mosaik-proto", "mosaik-sim"],
+    ),
 ];
 
 /// Everything at the top of the repository, besides dotfiles.

@@ -2,6 +2,8 @@
 //! have acknowledged.
 
 mod acknowledged;
+#[path = "../fuzz/src/lib.rs"]
+pub mod fuzz;
 
 use std::{
     fmt,
