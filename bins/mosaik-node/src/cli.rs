@@ -5,6 +5,7 @@
 //! - Without a noun the node runs.
 //! - Everything that is said here is in [`Cli`]; what the words do is in the modules below.
 
+mod backup;
 mod connect;
 mod db;
 mod field;
@@ -180,6 +181,12 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: DbVerb,
     },
+    /// Copies of a whole node, to be restored elsewhere
+    #[command(visible_alias = "backups")]
+    Backup {
+        #[command(subcommand)]
+        verb: BackupVerb,
+    },
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -352,6 +359,26 @@ pub(crate) enum NetworkVerb {
 pub(crate) enum DbVerb {
     /// Look at every block, chain and signature, and hold the view against a fresh fold
     Check,
+    /// Move what the store holds together, and give the rest back to the disk
+    Compact,
+}
+
+/// What can be done with backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupVerb {
+    /// Write all events, and the node's keys, to a new file: who has it can write as this node
+    Create {
+        /// The file
+        file: PathBuf,
+        /// Put the id of a secret network in, too: who has the file can then join it
+        #[arg(long)]
+        with_secret: bool,
+    },
+    /// Make a node's directory from a backup, in a data directory that has none of its network
+    Restore {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 /// What to show of the settings.
@@ -421,6 +448,9 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
             Some(NetworkVerb::New { label }) => network::new(&place, label.as_deref(), json),
             Some(NetworkVerb::Show) => network::show(&place, json),
         },
+        Some(Noun::Backup { verb: BackupVerb::Restore { file } }) => {
+            backup::restore(&place, &file, json)
+        }
         Some(noun) => ask(&place, noun, json),
     }
 }
@@ -434,6 +464,9 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
             wait::wait(place, until, timeout, json).await
         }
         Noun::Db { verb } => db::db(place, &verb, json).await,
+        Noun::Backup { verb: BackupVerb::Create { file, with_secret } } => {
+            backup::create(place, &file, with_secret, json).await
+        }
         Noun::Export { format, form, id_column, archived } => {
             look::export(place, format, form, id_column, archived).await
         }

@@ -20,13 +20,13 @@ use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
     DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, NAME,
-    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, SYNC_INTERVAL, SYNC_JITTER,
+    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
     value::{
         default_name, parse_host_port, parse_listen, parse_name, parse_path, parse_rate,
-        parse_relay, parse_seconds, parse_switch,
+        parse_relay, parse_seconds, parse_store_max, parse_switch,
     },
 };
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub sync_jitter_s: u64,
     /// Bytes a second of runs taken from all peers together; 0: no limit.
     pub rate_down: u64,
+    /// Bytes that the store may take on its disk; 0: as many as there are.
+    pub store_max: u64,
     /// What is logged.
     pub log_level: Level,
     /// In which form.
@@ -217,6 +219,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || 60)?,
         sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
+        store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         log_level: reading.one(&LOG_LEVEL, str::parse, Level::default)?,
         log_format: reading.one(&LOG_FORMAT, str::parse, Format::default)?,
         log_dir: reading.optional_path(&LOG_DIR)?,

@@ -130,6 +130,64 @@ impl Directory {
         Self { path: data_dir.join(&fingerprint.to_string()[..DIRECTORY_NAME_LEN]) }
     }
 
+    /// Where this directory is put together before it appears whole: see [`Directory::appear`].
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if what an earlier try left there can't be removed.
+    pub fn staging(&self) -> Result<Self, DirectoryError> {
+        let path = self.path.with_added_extension("new");
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(Self { path }),
+        }
+    }
+
+    /// Makes what was put together in `staging` this directory, which must be empty or not there.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if that fails: then nothing has changed.
+    pub fn appear(&self, staging: &Self) -> Result<(), DirectoryError> {
+        // A rename replaces an empty directory, and no other.
+        fs::rename(&staging.path, &self.path).map_err(failed("write", &self.path))?;
+        sync_directory(&self.path)
+    }
+
+    /// Whether nothing is in it, or it isn't there.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if it can't be read.
+    pub fn is_empty(&self) -> Result<bool, DirectoryError> {
+        match fs::read_dir(&self.path) {
+            Ok(mut entries) => Ok(entries.next().is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(failed("read", &self.path)(error)),
+        }
+    }
+
+    /// Removes it and all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if a part of it stays.
+    pub fn remove(&self) -> Result<(), DirectoryError> {
+        fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path))
+    }
+
+    /// Keeps these keys in a directory that has none.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`] if there are some already, or they can't be written.
+    pub fn adopt_keys(&self, keys: &Keys) -> Result<(), DirectoryError> {
+        write_key(&self.path.join("node.key"), &keys.node)?;
+        write_key(&self.path.join("author.key"), &keys.author)
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -56,6 +56,12 @@ pub enum Request {
         /// Told when synced.
         reply: oneshot::Sender<()>,
     },
+    /// Move what the store holds together, and give the rest back to the disk. Waits some seconds for
+    /// those who read; nothing else is done meanwhile.
+    Compact {
+        /// Told when it is done.
+        reply: oneshot::Sender<Result<Compacted, WriteError>>,
+    },
     /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
     Shutdown,
 }
@@ -71,6 +77,15 @@ pub struct Appended {
     pub rows: Rows,
 }
 
+/// What a store takes on its disk, before it was made smaller and after, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Before.
+    pub before: u64,
+    /// After.
+    pub after: u64,
+}
+
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -81,6 +96,9 @@ pub enum WriteError {
     /// The store takes no writes now; reads go on. The words say why.
     #[error("nothing can be written now, and nothing was: {0}")]
     Degraded(String),
+    /// The store can't be moved under those who read it.
+    #[error("the store is being read: try again when the export, check or backup is done")]
+    Reading,
     /// The node is stopping, or has stopped.
     #[error("the node is stopping; nothing was written")]
     Stopping,
@@ -201,6 +219,15 @@ impl Handle {
     /// [`WriteError::Stopping`].
     pub async fn synced(&self) -> Result<(), WriteError> {
         self.ask(|reply| Request::Compare { reply }).await
+    }
+
+    /// Makes the store as small as it can be.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Reading`] if somebody reads too long; [`WriteError::Degraded`] if the disk fails.
+    pub async fn compact(&self) -> Result<Compacted, WriteError> {
+        self.ask(|reply| Request::Compact { reply }).await?
     }
 
     /// Asks the node to end, and returns when it has.

@@ -115,6 +115,8 @@ fn router(app: App) -> Router {
         .route("/import", post(write::import))
         .route("/export", get(stream::export))
         .route("/db/check", get(db::check))
+        .route("/db/compact", post(db::compact))
+        .route("/backup", get(db::backup))
         .route("/wait", post(wait::wait))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)

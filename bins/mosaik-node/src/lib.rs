@@ -3,6 +3,7 @@
 //! Nothing here parses a command line, takes a signal or sets a global subscriber; the program
 //! beside it does.
 
+pub mod backup;
 mod carrier;
 pub mod check;
 pub mod config;

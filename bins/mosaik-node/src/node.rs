@@ -132,6 +132,7 @@ impl Node {
                 clock_floor_ms: CLOCK_FLOOR_MS,
                 seed: rand::random(),
             },
+            store_max: config.store_max,
             carriers: Carriers::new(vec![Box::new(net)]),
             inputs,
             chain,

@@ -4,10 +4,13 @@
 //! - Nobody hears of an event before it is on disk here: effects go out after the commit, and a
 //!   batch that can't be committed has none.
 //! - The loop never waits for a peer or an asker.
+//! - At the store's limit nothing is appended, and nothing that peers have is asked for; reads, and
+//!   serving what is held, go on.
 //! - A failed commit throws the replica away, not the process: sessions are closed, the store is
 //!   reopened, a new replica is built from it. Until that succeeds reads go on, nothing is
 //!   acknowledged, and the snapshot says why. A crash and a failed commit share this one way back.
 
+mod room;
 mod work;
 
 use std::{
@@ -30,7 +33,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use self::work::{Outcome, Pending, Taken, Work, carry_out};
+use self::{
+    room::Room,
+    work::{Outcome, Pending, Taken, Work, carry_out},
+};
 use crate::{
     carrier::Carriers,
     handle::{Appended, Desk, Request, WriteError},
@@ -55,6 +61,8 @@ type Fault = ViewError<StoreError>;
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) config: replica::Config,
+    /// Bytes that the store may take; 0: as many as the disk has.
+    pub(crate) store_max: u64,
     pub(crate) carriers: Carriers,
     pub(crate) inputs: mpsc::Receiver<Delivery>,
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
@@ -91,6 +99,7 @@ pub(crate) struct Owner {
     slots: Option<Summary>,
     own_addresses: Addresses,
     degraded: Option<String>,
+    room: Room,
     last_arrival: u64,
     shown: Option<Instant>,
     /// Whether something may have changed since.
@@ -101,7 +110,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// Builds the replica on the store; both are fresh, so an error ends the start.
     pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
-        let Parts { store, config, carriers, inputs, chain, desk, started } = parts;
+        let Parts { store, config, store_max, carriers, inputs, chain, desk, started } = parts;
         let (chain, chain_events) = chain.unzip();
         let mut owner = Self {
             store,
@@ -121,6 +130,7 @@ impl Owner {
             slots: None,
             own_addresses: Addresses::default(),
             degraded: None,
+            room: Room::new(store_max),
             last_arrival: 0,
             shown: None,
             is_stale: true,
@@ -150,6 +160,7 @@ impl Owner {
         let name = self.config.name.clone();
         self.batch(first, vec![Work::Profile(name)]);
         loop {
+            self.compact_if_asked();
             self.show();
             let woken = self.sleep().await;
             let mut taken = Taken::default();
@@ -189,7 +200,7 @@ impl Owner {
         let timeout_ms = self.replica.as_ref().map_or(u64::MAX, Replica::next_timeout_ms);
         let due = self.started.checked_add(Duration::from_millis(timeout_ms));
         let show = self.shown.filter(|_| self.is_stale).map(|shown| shown + SHOW_EVERY);
-        let wake = [due, show, self.reopen_at].into_iter().flatten().min();
+        let wake = [due, show, self.reopen_at, self.room.next_try()].into_iter().flatten().min();
         let wake = wake.unwrap_or(now + Duration::from_secs(60)).max(now);
         tokio::select! {
             biased;
@@ -227,6 +238,7 @@ impl Owner {
                 self.synced.push((self.now().mono_ms, reply));
                 taken.inputs.push(Input::Compare);
             }
+            Request::Compact { reply } => self.room.ask(reply),
             Request::Shutdown => taken.stop = true,
         }
     }
@@ -253,11 +265,15 @@ impl Owner {
         let Some(mut replica) = self.replica.take() else {
             return self.refuse(inputs, works);
         };
+        self.room.look(&self.store);
+        let is_full = self.room.full().is_some();
+        let works = self.room.turn_away(works);
         let mut effects = Vec::new();
         let mut done = Vec::new();
         let mut token = self.next_token;
         let mut last_arrival = self.last_arrival;
         let written = self.store.write(|batch: &mut Batch<'_>| -> Result<(), Fault> {
+            replica.set_full(now, is_full, batch, &mut effects)?;
             replica.handle_timeout(now, batch, &mut effects)?;
             for input in inputs {
                 replica.handle(now, input, batch, &mut effects)?;
@@ -447,7 +463,7 @@ impl Owner {
             addresses: &self.own_addresses,
             summary: self.slots,
             slots: &slots,
-            degraded: self.degraded.as_deref(),
+            degraded: self.degraded.as_deref().or(self.room.full()),
             last_arrival: self.last_arrival,
         });
         if let (Some(chain), Some(replica)) = (&self.chain, &self.replica) {

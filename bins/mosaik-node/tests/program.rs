@@ -78,8 +78,13 @@ impl Place {
 
     /// Starts a node that looks for nobody, and waits until it answers.
     fn node(&self, network: &str) -> Node {
+        self.node_with(network, "")
+    }
+
+    /// The same with more flags.
+    fn node_with(&self, network: &str, flags: &str) -> Node {
         let line = format!(
-            "--network {network} --no-dht --no-relay --lab --listen 127.0.0.1:0 --name test"
+            "--network {network} --no-dht --no-relay --lab --listen 127.0.0.1:0 --name test {flags}"
         );
         let mut child = self.command(&line).stdout(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));

@@ -32,7 +32,7 @@ use crate::{
         AddNote, AddPeer, Condition, CreateRecord, EmitEvent, ImportRows, SetArchived, SetFields,
         Wait,
     },
-    work::{Checked, Line, Progress},
+    work::{Checked, Compacted, Line, Progress},
 };
 
 /// How long an ordinary answer may take.
@@ -245,6 +245,19 @@ impl Client {
     /// Looks at the whole store. `each` is told how far that is.
     pub async fn check(&self, each: impl FnMut(&Progress)) -> Result<Checked, ClientError> {
         work(self.stream("/db/check").await?, each).await
+    }
+
+    /// Makes the store as small as it can be.
+    pub async fn compact(&self) -> Result<Compacted, ClientError> {
+        let answer = self.open(Method::POST, "/db/compact", None).await?;
+        work(accepted(answer).await?.into_body(), |_| {}).await
+    }
+
+    /// A backup, as the bytes of its file; with `secret` it holds the id of a secret network too.
+    pub async fn backup(&self, secret: bool) -> Result<Chunks, ClientError> {
+        let secret = secret.then_some("true");
+        let body = self.stream(&format!("/backup{}", query(&[("secret", secret)]))).await?;
+        Ok(Chunks { body })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -70,6 +70,17 @@ pub enum ViewCheck {
     NotCompared,
 }
 
+/// What `POST /db/compact` ends in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// The version of this document.
+    pub schema: u32,
+    /// Bytes that the store took on its disk.
+    pub before: u64,
+    /// Bytes that it takes now.
+    pub after: u64,
+}
+
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {

@@ -59,6 +59,8 @@ pub(crate) enum Taken {
     UnknownBase,
     /// Its author is declined.
     Declined,
+    /// There is no room for more events.
+    NoRoom,
 }
 
 /// All feeds of one node, its own among them.
@@ -73,6 +75,8 @@ pub(crate) struct Feeds {
     /// Tips of all authors.
     tips: usize,
     tips_max: usize,
+    /// Whether there is no room for more events, of whomever.
+    is_full: bool,
     key: SigningKey,
     clock: Clock,
     own_last: Option<Tip>,
@@ -106,6 +110,7 @@ impl Feeds {
             grown: BTreeMap::new(),
             tips,
             tips_max: authors_max,
+            is_full: false,
             key,
             clock: Clock::default(),
             own_last,
@@ -193,6 +198,9 @@ impl Feeds {
         }
         let empty = Feed::default();
         let place = self.frontier.get(&author).unwrap_or(&empty).place(run, ledger)?;
+        if self.is_full && matches!(place, Place::Extends { .. } | Place::Forks { .. }) {
+            return Ok(Taken::NoRoom);
+        }
         let (branch, held) = match place {
             Place::UnknownBase => return Ok(Taken::UnknownBase),
             Place::Crowded => {
@@ -346,6 +354,16 @@ impl Feeds {
             self.declines.insert(*author, Reason::Quota);
         }
         Some(Reason::Quota)
+    }
+
+    /// Takes no more events from now on, or takes that back. Returns whether that is a change.
+    pub(crate) fn set_full(&mut self, is_full: bool) -> bool {
+        std::mem::replace(&mut self.is_full, is_full) != is_full
+    }
+
+    /// Whether there is no room for more events.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Declines an author from now on.

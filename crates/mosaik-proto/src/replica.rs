@@ -294,7 +294,7 @@ impl Replica {
     pub fn next_timeout_ms(&self) -> u64 {
         let sessions = self.sessions.values().filter_map(Session::next_timeout_ms);
         let others = [
-            self.asks.next_timeout_ms(),
+            self.asks.next_timeout_ms().filter(|_| !self.feeds.is_full()),
             self.own_feed_until_ms,
             self.next_presence_ms,
             self.peers.next_due_ms(self.sessions.len()),
@@ -317,7 +317,8 @@ impl Replica {
     ) -> Result<(), Fault<L>> {
         let mut notices = Vec::new();
         self.tell_news(now, ledger, effects)?;
-        for next in self.asks.next(now.mono_ms) {
+        let due = if self.feeds.is_full() { Vec::new() } else { self.asks.next(now.mono_ms) };
+        for next in due {
             let (session, mut shared) =
                 self.session(now, next.session, ledger, effects, &mut notices);
             if let Some(session) = session {

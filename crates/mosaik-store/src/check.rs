@@ -14,13 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mosaik_core::{id::Fingerprint, view::ViewError};
+use mosaik_core::view::ViewError;
 
-use crate::{
-    fault::StoreError,
-    read::{self, Reader},
-    tables::META_NETWORK,
-};
+use crate::{fault::StoreError, read::Reader};
 
 /// Findings that are kept one by one; the rest is counted.
 ///
@@ -211,12 +207,7 @@ impl Reader {
             }
             Err(error) => return Err(error.into()),
         };
-        let network = read::meta(self.tables(), META_NETWORK)?;
-        let network = network.and_then(|bytes| bytes.try_into().ok()).map(Fingerprint);
-        let Some(network) = network else {
-            report.find("meta", "the network's fingerprint is gone");
-            return Ok(report);
-        };
+        let network = self.network()?;
         view::with_fresh(scratch, |fresh| {
             let mut step =
                 |progress| if go_on(progress) { Ok(()) } else { Err(CheckError::GivenUp) };

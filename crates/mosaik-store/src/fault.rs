@@ -127,6 +127,18 @@ impl From<CommitError> for StoreError {
     }
 }
 
+/// Why a store was not compacted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompactError {
+    /// A snapshot is held. Try again when it is gone.
+    #[error("the store is being read")]
+    Busy,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a store was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -9,7 +9,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
 };
@@ -138,6 +138,12 @@ impl Files {
             self.sync()
         };
         mark().map_err(|error| OpenError::io(&path, error))
+    }
+
+    /// Bytes that the database takes on the disk.
+    pub(crate) fn disk_len(&self) -> io::Result<u64> {
+        // POSIX leaves the unit open; on Linux it is 512, whatever the file system's blocks.
+        Ok(fs::metadata(self.database())?.blocks() * 512)
     }
 
     /// Whether the disk takes writes again.

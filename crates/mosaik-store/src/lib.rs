@@ -10,6 +10,7 @@
 //!
 //! Source: FORMAT.md beside this crate has the bytes.
 
+mod backup;
 mod block;
 mod check;
 mod commit;
@@ -21,10 +22,11 @@ mod read;
 mod store;
 mod tables;
 
+pub use backup::{Backup, BackupError, BackupHead, BackupOf, Restored};
 pub use check::{CheckError, CheckPhase, CheckProgress, Finding, Report, ViewState};
 pub use commit::Batch;
 pub use disk::MemoryDisk;
-pub use fault::{OpenError, StoreError};
+pub use fault::{CompactError, OpenError, StoreError};
 pub use migrate::SCHEMA;
 pub use read::{Arrival, Reader};
 pub use store::{CACHE_LEN, Readers, Store};

@@ -11,7 +11,7 @@ use mosaik_core::{
     event::{Event, Hasher},
     feed::{Branch, BranchId, Counts, Missing, Tip, Way},
     hlc::Hlc,
-    id::{AuthorId, EventId, NodeId},
+    id::{AuthorId, EventId, Fingerprint, NodeId},
     kv::{Kv, Order},
 };
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -19,7 +19,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use crate::{
     block,
     fault::StoreError,
-    tables::{Bytes, META_EVENTS, ReadTables, Tables},
+    tables::{Bytes, META_EVENTS, META_NETWORK, ReadTables, Tables},
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -121,6 +121,14 @@ impl Reader {
     /// Totals.
     pub fn counts(&self) -> Result<Counts> {
         counts(&*self.tables, events_total(&*self.tables)?)
+    }
+
+    /// The fingerprint of the network that the store is of.
+    pub fn network(&self) -> Result<Fingerprint> {
+        let network = meta(&*self.tables, META_NETWORK)?.and_then(|bytes| bytes.try_into().ok());
+        network
+            .map(Fingerprint)
+            .ok_or_else(|| StoreError::corrupt("meta", ".network", "it is gone"))
     }
 
     /// A named value of the node's own.
@@ -367,6 +375,18 @@ pub(crate) fn counts<T: Tables>(tables: &T, events: u64) -> Result<Counts> {
 pub(crate) fn meta<T: Tables>(tables: &T, name: &[u8]) -> Result<Option<Vec<u8>>> {
     let row = tables.meta().get(name)?;
     Ok(row.map(|bytes| bytes.value().to_vec()))
+}
+
+/// All named values of the node's own.
+pub(crate) fn metas<T: Tables>(tables: &T) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut metas = Vec::new();
+    for row in tables.meta().iter()? {
+        let (name, value) = row?;
+        if !name.value().starts_with(b".") {
+            metas.push((name.value().to_vec(), value.value().to_vec()));
+        }
+    }
+    Ok(metas)
 }
 
 pub(crate) fn arrivals<T: Tables>(tables: &T, after: u64, max: usize) -> Result<Vec<Arrival>> {

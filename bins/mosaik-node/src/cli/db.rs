@@ -2,9 +2,10 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mosaik_api::{
+    SCHEMA,
     client::Client,
     failure::{Code, Failure},
-    work::{Checked, Progress, ViewCheck},
+    work::{Checked, Compacted, Progress, ViewCheck},
 };
 use mosaik_core::id::Fingerprint;
 use mosaik_node::{check, directory::Directory};
@@ -20,6 +21,7 @@ use super::{
 pub(super) async fn db(place: &Place, verb: &DbVerb, json: bool) -> Result<(), Failed> {
     match verb {
         DbVerb::Check => check(place, json).await,
+        DbVerb::Compact => compact(place, json).await,
     }
 }
 
@@ -80,6 +82,29 @@ impl Bar {
     pub(super) fn end(self) {
         self.0.finish_and_clear();
     }
+}
+
+async fn compact(place: &Place, json: bool) -> Result<(), Failed> {
+    let compacted = match keeper(place).await? {
+        Keeper::Node(client) => client.compact().await?,
+        Keeper::Here(directory, fingerprint) => {
+            let mut store = open(&directory, &fingerprint)?;
+            let len = |store: &Store| store.disk_len().map_err(anyhow::Error::new);
+            let before = len(&store)?.unwrap_or(0);
+            store.compact().map_err(anyhow::Error::new)?;
+            Compacted { schema: SCHEMA, before, after: len(&store)?.unwrap_or(0) }
+        }
+    };
+    if json {
+        return print_json(&compacted);
+    }
+    let Compacted { before, after, .. } = compacted;
+    print(format!("the store took {} on its disk, and takes {}", bytes(before), bytes(after)))
+}
+
+/// A size that a person reads.
+pub(super) fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
 }
 
 async fn check(place: &Place, json: bool) -> Result<(), Failed> {

@@ -58,6 +58,8 @@ pub const SYNC_JITTER: Key =
     old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
 /// Bytes a second of runs taken from peers.
 pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
+/// Bytes that the store may take.
+pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// What is logged.
 pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
 /// In which form.
@@ -66,7 +68,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 17] = [
+pub const KEYS: [&Key; 18] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -81,6 +83,7 @@ pub const KEYS: [&Key; 17] = [
     &SYNC_INTERVAL,
     &SYNC_JITTER,
     &RATE_DOWN,
+    &STORE_MAX,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &LOG_DIR,

@@ -65,6 +65,16 @@ pub(super) fn parse_seconds(text: &str, seconds_min: u64) -> Result<u64, String>
     }
 }
 
+/// Less than an empty store takes would only ever be full.
+const STORE_MAX_MIN: u64 = 2_000_000;
+
+pub(super) fn parse_store_max(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(bytes) if bytes == 0 || bytes >= STORE_MAX_MIN => Ok(bytes),
+        _ => Err(format!("give whole bytes, at least {STORE_MAX_MIN}; 0 is no limit")),
+    }
+}
+
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give whole bytes a second; 0 is no limit".into())
 }

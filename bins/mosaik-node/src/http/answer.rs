@@ -60,6 +60,7 @@ impl From<WriteError> for Refused {
         match error {
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::Degraded(_) => Self::new(Code::Degraded, error.to_string()),
+            WriteError::Reading => Self::new(Code::Failed, error.to_string()),
             WriteError::Stopping => Self::new(Code::Stopping, error.to_string()),
         }
     }

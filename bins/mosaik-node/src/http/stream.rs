@@ -26,11 +26,11 @@ use crate::{
 /// How long a stream of events may be silent before an empty line says that the node is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Bytes of an export that are gathered before they are sent.
-const CHUNK_LEN: usize = 64 * 1024;
+/// Bytes of a file that are gathered before they are sent.
+pub(super) const CHUNK_LEN: usize = 64 * 1024;
 
-/// Chunks of an export that may wait for a slow reader; the export then waits too.
-const CHUNKS_WAITING: usize = 4;
+/// Chunks of a file that may wait for a slow reader; whoever writes it then waits too.
+pub(super) const CHUNKS_WAITING: usize = 4;
 
 const JSON_LINES: (axum::http::HeaderName, &str) = (CONTENT_TYPE, "application/x-ndjson");
 const CSV: (axum::http::HeaderName, &str) = (CONTENT_TYPE, "text/csv; charset=utf-8");
@@ -146,9 +146,9 @@ pub(super) async fn export(State(app): State<App>, pairs: Pairs) -> Result<Respo
 }
 
 /// Sends what is written to it; an error says that the reader went away.
-struct Chunks(mpsc::Sender<Result<Bytes, ExportError>>);
+pub(super) struct Chunks<E>(pub(super) mpsc::Sender<Result<Bytes, E>>);
 
-impl io::Write for Chunks {
+impl<E> io::Write for Chunks<E> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))) {
             Ok(()) => Ok(bytes.len()),

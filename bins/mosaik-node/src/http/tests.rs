@@ -396,3 +396,11 @@ async fn a_dead_sockets_place_is_taken_and_only_its_user_may_use_it() {
     let mode = fs::metadata(&socket).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_long_work_that_comes_to_no_end_says_why() {
+    let node = TestNode::start().await;
+    let refused = node.client.compact().await;
+    assert!(format!("{refused:?}").contains("the store is being read"), "{refused:?}");
+    assert_eq!(code(refused), Code::Failed);
+}

@@ -1,4 +1,6 @@
-//! What keeps data: looking at a store.
+//! What keeps data: looking at a store, its limit, its copies.
+
+use std::{fs, os::unix::fs::PermissionsExt, thread, time::Duration};
 
 use redb::{Database, ReadableTable, TableDefinition};
 
@@ -50,4 +52,176 @@ fn a_store_is_checked_by_its_node_and_without_one() {
     let document: Json = serde_json::from_str(&document).expect("one document");
     assert_eq!(document["findings"][0]["table"], "signatures");
     node.stop();
+}
+
+/// Runs a verb until its document is as it should be.
+fn until(place: &Place, line: &str, is_so: impl Fn(&Json) -> bool) -> Json {
+    let begun = std::time::Instant::now();
+    loop {
+        let done = place.run(line);
+        let document: Json = serde_json::from_str(done.stdout.lines().next().unwrap_or_default())
+            .unwrap_or_default();
+        if is_so(&document) {
+            return document;
+        }
+        assert!(begun.elapsed() < super::VERB_MAX, "{line}: {document}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_store_at_its_limit_takes_nothing_more_and_goes_on_to_answer() {
+    let place = Place::new();
+    let row = |i| format!("N-{i},{}\n", "x".repeat(4000));
+    let rows: String = std::iter::once("id,text\n".to_owned()).chain((0..500).map(row)).collect();
+    let file = place.file("rows.csv", &rows);
+    place.run("run --network demo --store-max 5").fails(2, &["store_max", "at least 2000000"]);
+    let node = place.node_with("demo", "--store-max 2000000");
+    place.run("record create R-1 --form visit a=1").is(0);
+    place.run(&format!("import {} --form note --id-column id", file.display())).is(0);
+    place.run("record create R-2 --form visit").fails(6, &["store_max", "db compact"]);
+    place.run("record get R-1").is(0);
+    let status = place.run("status").is(6);
+    assert!(status.stderr.contains("may take 2000000 (store_max)"), "{}", status.stderr);
+
+    // What others write is not taken, and what is here is given.
+    let other = Place::new();
+    let others = other.node("demo");
+    other.run("record create R-3 --form visit").is(0);
+    let ticket = other.run("id --ticket").is(0).stdout;
+    place.run(&format!("peer add {}", ticket.trim())).is(0);
+    other.run("wait --record N-499 --timeout 100").is(0);
+    other.run("wait --synced --timeout 100").is(0);
+    place.run("record get R-3").is(4);
+    node.stop();
+
+    let node = place.node("demo");
+    place.run("wait --record R-3 --timeout 100").is(0);
+    others.stop();
+    place.run("record create R-2 --form visit").is(0);
+    let compacted = place.run("db compact --json").json();
+    assert!(compacted["after"].as_u64() <= compacted["before"].as_u64(), "{compacted}");
+    place.run("record get R-2").is(0);
+    place.run("db check").is(0);
+    node.stop();
+    assert!(place.run("db compact").is(0).stdout.contains("the store took"));
+}
+
+#[test]
+fn a_backup_is_made_once_and_restored_where_there_is_nothing() {
+    let place = Place::new();
+    let file = place.path("one.backup");
+    let create = format!("backup create {}", file.display());
+    place.run(&create).fails(4, &["no network is known"]);
+    let node = place.node("demo");
+    place.run("record create R-1 --form visit a=1").is(0);
+    let made = place.run(&create).is(0);
+    assert_eq!(made.stdout.split_whitespace().next().map(str::len), Some(64), "{}", made.stdout);
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    place.run(&create).fails(2, &["there is one already"]);
+    node.stop();
+    let second = place.path("two.backup");
+    place.run(&format!("backup create {}", second.display())).is(0);
+
+    place.run(&format!("backup restore {}", file.display())).fails(1, &["is not empty"]);
+    for (name, bytes) in
+        [("text", &b"Dear diary,"[..]), ("cut", &fs::read(&file).expect("ours")[..900])]
+    {
+        let other = Place::new();
+        let bad = other.path(name);
+        fs::write(&bad, bytes).expect("ours");
+        other.run(&format!("backup restore {}", bad.display())).fails(1, &["backup"]);
+        let left = fs::read_dir(other.data_dir()).map(Iterator::count).unwrap_or_default();
+        assert_eq!(left, 0, "{name}: something stays");
+    }
+    for backup in [&file, &second] {
+        let other = Place::new();
+        let restored = other.run(&format!("backup restore {}", backup.display())).is(0).stdout;
+        assert!(restored.starts_with("feed test ("), "{restored}");
+        assert!(restored.contains(") restored to 3"), "{restored}");
+        let node = other.node("demo");
+        assert_eq!(other.run("record get R-1 --json").json()["fields"]["a"], 1);
+        other.run("record set R-1 a=2").is(0);
+        assert_eq!(other.run("feeds --json").json()["feeds"][0]["branches"], 1);
+        other.run("db check").is(0);
+        node.stop();
+    }
+}
+
+/// The id of a secret network is in a backup only where that was asked for.
+#[test]
+fn a_backup_tells_a_secret_id_only_if_it_was_to() {
+    let place = Place::new();
+    let id = place.run("network new").is(0).stdout.trim().to_owned();
+    let id_file = place.file("id", &id);
+    let node = place.node(&id);
+    let told = |flag: &str, name: &str| {
+        let file = place.path(name);
+        place.run(&format!("backup create {} {flag}", file.display())).is(0);
+        let bytes = fs::read(&file).expect("ours");
+        (file, bytes.windows(id.len()).any(|window| window == id.as_bytes()))
+    };
+    let (without, is_told) = told("", "without");
+    assert!(!is_told);
+    let (with, is_told) = told("--with-secret", "with");
+    assert!(is_told);
+    node.stop();
+    let restore = |file: &std::path::Path, flags: &str| {
+        Place::new().run(&format!("backup restore {} {flags}", file.display()))
+    };
+    restore(&without, "").fails(2, &["does not hold its id", "--network-file"]);
+    restore(&without, "--network another").fails(2, &["the backup is of network"]);
+    restore(&without, &format!("--network-file {}", id_file.display())).is(0);
+    restore(&with, "").is(0);
+}
+
+/// The same backup twice: beside a peer that knows more of its feed, and alone.
+#[test]
+fn a_restored_node_goes_on_where_its_peers_know_it_and_branches_harmlessly_where_none_does() {
+    let (place, witness) = (Place::new(), Place::new());
+    let node = place.node("demo");
+    place.run("record create R-1 --form visit").is(0);
+    let file = place.path("backup");
+    place.run(&format!("backup create {}", file.display())).is(0);
+    place.run("record create R-2 --form visit").is(0);
+    let author = place.run("status --json").json()["author"].clone();
+    let ticket = place.run("id --ticket").is(0).stdout;
+    let witness_node = witness.node_with("demo", &format!("--peer {}", ticket.trim()));
+    witness.run("wait --record R-2 --timeout 100").is(0);
+    node.stop();
+    let ticket = witness.run("id --ticket").is(0).stdout;
+    let branches = || {
+        let feeds = witness.run("feeds --json").json()["feeds"].clone();
+        let feeds = feeds.as_array().cloned().unwrap_or_default();
+        let feed = feeds.into_iter().find(|feed| feed["author"] == author);
+        feed.and_then(|feed| feed["branches"].as_u64())
+    };
+    let restored = || {
+        let place = Place::new();
+        place.run(&format!("backup restore {}", file.display())).is(0);
+        place
+    };
+
+    let with_peer = restored();
+    let node = with_peer.node_with("demo", &format!("--peer {}", ticket.trim()));
+    with_peer.run("wait --synced --timeout 100").is(0);
+    with_peer.run("record create R-3 --form visit").is(0);
+    with_peer.run("record get R-2").is(0);
+    witness.run("wait --record R-3 --timeout 100").is(0);
+    assert_eq!(branches(), Some(1), "it goes on where it was");
+    node.stop();
+
+    let alone = restored();
+    let node = alone.node("demo");
+    alone.run("record create R-4 --form visit").is(0);
+    alone.run("record get R-2").is(4);
+    alone.run(&format!("peer add {}", ticket.trim())).is(0);
+    witness.run("wait --record R-4 --timeout 100").is(0);
+    alone.run("wait --record R-3 --timeout 100").is(0);
+    assert_eq!(branches(), Some(2), "both were written");
+    let digest = witness.run("view --digest").is(0).stdout;
+    until(&alone, "view --json", |view| view["digest"] == digest.trim());
+    node.stop();
+    witness_node.stop();
 }

@@ -111,6 +111,7 @@ impl Replica {
                     Taken::UnknownBase => {
                         self.claim_from(now, from, run.author(), Tip::from(run.head()));
                     }
+                    Taken::NoRoom => {}
                     Taken::Declined => notices.push(Notice::Declined(run.author())),
                 }
             }
@@ -187,6 +188,35 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// Notes whether there is room for more events. While there is none nothing is asked for and no run
+    /// is taken; what is held is compared and served on. Once there is room again the sessions are
+    /// closed: the next ones begin with a comparison.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replica::handle`].
+    pub fn set_full<L: Ledger>(
+        &mut self,
+        now: Now,
+        is_full: bool,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        if !self.feeds.set_full(is_full) || is_full {
+            return Ok(());
+        }
+        let mut notices = Vec::new();
+        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let (session, mut shared) = self.session(now, id, ledger, effects, &mut notices);
+            if let Some(session) = session {
+                let why = "there is room again, and so a new beginning";
+                session.bye(Bye::new(ByeCode::Unable, why), &mut shared);
+            }
+        }
+        self.on_notices(now, notices, ledger, effects)
     }
 
     pub(super) fn leave<L: Ledger>(

@@ -47,6 +47,9 @@ impl Session {
         author: &AuthorId,
         shared: &mut Shared<'_, L>,
     ) -> bool {
+        if shared.feeds.is_full() {
+            return false;
+        }
         let next = shared.asks.ask_now(self.id, author, shared.now.mono_ms);
         next.inspect(|next| self.want(*next, shared)).is_some()
     }
@@ -76,6 +79,7 @@ impl Session {
             // Also where something of this author was asked for: a new run may come before older
             // ones that are on their way.
             Taken::UnknownBase => self.claim(author, head, 0, shared),
+            Taken::NoRoom => {}
             Taken::Declined => {
                 shared.notices.push(Notice::Declined(author));
                 self.declined(&author, shared);

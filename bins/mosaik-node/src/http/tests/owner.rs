@@ -137,6 +137,9 @@ impl Owner {
             Request::Block { reply, .. } | Request::Dial { reply, .. } => {
                 let _ = reply.send(Err(WriteError::Degraded("the disk is full".into())));
             }
+            Request::Compact { reply } => {
+                let _ = reply.send(Err(WriteError::Reading));
+            }
             Request::Shutdown => {}
         }
     }
