@@ -8,4 +8,5 @@ mod declines;
 mod greeting;
 mod peers;
 mod runs;
+mod transcript;
 mod wire;
