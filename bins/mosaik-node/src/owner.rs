@@ -136,6 +136,7 @@ impl Owner {
             is_stale: true,
             reopen_at: None,
         };
+        owner.room.look(&owner.store);
         owner.open_replica()?;
         Ok(owner)
     }
@@ -265,7 +266,6 @@ impl Owner {
         let Some(mut replica) = self.replica.take() else {
             return self.refuse(inputs, works);
         };
-        self.room.look(&self.store);
         let is_full = self.room.full().is_some();
         let works = self.room.turn_away(works);
         let mut effects = Vec::new();
@@ -291,6 +291,10 @@ impl Owner {
             Ok(()) => {
                 self.replica = Some(replica);
                 self.last_arrival = last_arrival;
+                if self.room.look(&self.store) {
+                    // Whoever is refused next finds the reason in `status`.
+                    self.shown = None;
+                }
                 for outcome in done {
                     self.finish(outcome);
                 }
@@ -482,6 +486,11 @@ impl Owner {
     async fn leave(mut self) {
         self.desk.inbox.close();
         self.batch(vec![Input::Leave], Vec::new());
+        if self.replica.is_some()
+            && let Err(error) = self.store.has_served()
+        {
+            warn!(error = cause(&error), "the copy of the store before its migration stays");
+        }
         let Self { carriers, chain, .. } = self;
         let slot = async {
             if let Some(chain) = chain {

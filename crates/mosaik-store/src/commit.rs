@@ -11,7 +11,7 @@ use mosaik_core::{
     event::{Event, Hasher, Payload},
     feed::{Branch, BranchId, Counts, Ledger, Missing, Tip, Way},
     hlc::Hlc,
-    id::{AuthorId, EventId, NodeId},
+    id::{AuthorId, EventId},
     kv::{Kv, KvMut, Order},
 };
 use redb::{ReadableTable, WriteTransaction};
@@ -78,34 +78,11 @@ impl<'txn> Batch<'txn> {
         Ok(End::Changed)
     }
 
-    /// Puts what the peer book keeps of a peer.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] of the disk, here and below.
-    pub fn put_peer(&mut self, node: &NodeId, bytes: &[u8]) -> Result<()> {
-        self.changed = true;
-        let put = self.tables.peers.insert(node.as_bytes(), bytes).map(drop);
-        self.watch(put)
-    }
-
-    /// Forgets a peer.
-    ///
-    /// # Errors
-    ///
-    /// As above.
-    pub fn delete_peer(&mut self, node: &NodeId) -> Result<()> {
-        let was = self.tables.peers.remove(node.as_bytes());
-        let was = was.map(|was| was.is_some());
-        self.changed |= self.watch(was)?;
-        Ok(())
-    }
-
     /// At most `max` arrivals after the one of number `after`, in order.
     ///
     /// # Errors
     ///
-    /// As above.
+    /// [`StoreError`] of the disk.
     pub fn arrivals(&self, after: u64, max: usize) -> Result<Vec<Arrival>> {
         self.watch(read::arrivals(&self.tables, after, max))
     }

@@ -205,6 +205,19 @@ pub enum OpenError {
         /// The newest schema known here.
         known: u32,
     },
+    /// No room for the copy that is kept while a store is migrated, and for the migration.
+    #[error(
+        "{} is of an older version and needs {needed} bytes free to be migrated, {free} are: make room, nothing was changed",
+        path.display()
+    )]
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
     /// No room, or no right to write.
     #[error("can't write to {}", path.display())]
     Unwritable {

@@ -22,6 +22,9 @@ const MARKER_NAME: &str = "store.created";
 const LOCK_NAME: &str = "store.lock";
 const PROBE_NAME: &str = "store.probe";
 
+/// Bytes that are copied between two looks at how far it is.
+const COPY_STEP: usize = 1 << 20;
+
 /// What a database begins with, as redb writes it.
 const MAGIC: &[u8] = b"redb";
 
@@ -140,6 +143,39 @@ impl Files {
         mark().map_err(|error| OpenError::io(&path, error))
     }
 
+    /// Keeps a copy of the database, which nobody has open, as that of schema `schema`: whole or not at
+    /// all, and only where there is room for the copy and for as much again.
+    pub(crate) fn keep_copy(&self, schema: u32) -> Result<(), OpenError> {
+        let (from, to) = (self.database(), self.copy(schema));
+        let failed = |error| OpenError::io(&to, error);
+        let needed = 2 * self.disk_len().map_err(failed)?;
+        let space = rustix::fs::statvfs(&self.dir).map_err(|error| failed(error.into()))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        if free < needed {
+            return Err(OpenError::NoRoom { path: from, needed, free });
+        }
+        let unfinished = to.with_added_extension("new");
+        copy(&from, &unfinished)
+            .and_then(|()| fs::rename(&unfinished, &to))
+            .and_then(|()| self.sync())
+            .map_err(failed)
+    }
+
+    /// Removes what [`Files::keep_copy`] has kept of older schemas than `schema`.
+    pub(crate) fn drop_copies(&self, schema: u32) -> io::Result<()> {
+        for older in 1..schema {
+            match fs::remove_file(self.copy(older)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, schema: u32) -> PathBuf {
+        self.dir.join(format!("{DATABASE_NAME}.v{schema}"))
+    }
+
     /// Bytes that the database takes on the disk.
     pub(crate) fn disk_len(&self) -> io::Result<u64> {
         // POSIX leaves the unit open; on Linux it is 512, whatever the file system's blocks.
@@ -164,6 +200,32 @@ impl Files {
     fn sync(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
+}
+
+/// Copies a file durably. What is all zeros is left out: the database has room that was never written.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let len = source.metadata()?.len();
+    let mut target = private().create(true).truncate(true).open(to)?;
+    target.set_len(len)?;
+    let mut buffer = vec![0; COPY_STEP];
+    let mut done = 0;
+    while done < len {
+        let step = COPY_STEP.min(usize::try_from(len - done).unwrap_or(COPY_STEP));
+        let piece = &mut buffer[..step];
+        source.read_exact(piece)?;
+        if piece.iter().any(|byte| *byte != 0) {
+            target.seek(io::SeekFrom::Start(done))?;
+            target.write_all(piece)?;
+        }
+        let percent = |done: u64| done * 100 / len;
+        let before = percent(done);
+        done += step as u64;
+        if percent(done) / 10 > before / 10 {
+            tracing::info!(percent = percent(done), "store migration: the copy to go back to");
+        }
+    }
+    target.sync_all()
 }
 
 /// Read and write, and nobody else's to read: a secret network's data.

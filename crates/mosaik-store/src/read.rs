@@ -11,7 +11,7 @@ use mosaik_core::{
     event::{Event, Hasher},
     feed::{Branch, BranchId, Counts, Missing, Tip, Way},
     hlc::Hlc,
-    id::{AuthorId, EventId, Fingerprint, NodeId},
+    id::{AuthorId, EventId, Fingerprint},
     kv::{Kv, Order},
 };
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -144,11 +144,6 @@ impl Reader {
     /// The number of the last arrival; 0 before the first.
     pub fn last_arrival(&self) -> Result<u64> {
         last_arrival(&*self.tables)
-    }
-
-    /// What is kept of each peer.
-    pub fn peers(&self) -> Result<Vec<(NodeId, Vec<u8>)>> {
-        peers(&*self.tables)
     }
 }
 
@@ -427,17 +422,6 @@ pub(crate) fn arrivals<T: Tables>(tables: &T, after: u64, max: usize) -> Result<
 pub(crate) fn last_arrival<T: Tables>(tables: &T) -> Result<u64> {
     let last = tables.arrivals().last()?;
     Ok(last.map_or(0, |(number, _)| number.value()))
-}
-
-fn peers<T: Tables>(tables: &T) -> Result<Vec<(NodeId, Vec<u8>)>> {
-    tables
-        .peers()
-        .iter()?
-        .map(|row| {
-            let (node, bytes) = row?;
-            Ok((NodeId(*node.value()), bytes.value().to_vec()))
-        })
-        .collect()
 }
 
 pub(crate) fn view_get<T: Tables>(tables: &T, key: &[u8]) -> Result<Option<Vec<u8>>> {

@@ -202,6 +202,19 @@ impl Store {
         }
     }
 
+    /// A node that has run on this store is about to stop, and all is well: what was kept of the store
+    /// before it was migrated is not needed any more.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if it can't be removed; it then only takes room.
+    pub fn has_served(&self) -> Result<(), StoreError> {
+        match &self.origin {
+            Origin::Files(files) => files.drop_copies(SCHEMA).map_err(StoreError::Io),
+            Origin::Backend(_) => Ok(()),
+        }
+    }
+
     /// What was found damaged among the newest events when the store was opened. They read as
     /// [`StoreError::Corrupt`]; the feeds go on all the same.
     pub fn damage(&self) -> &[StoreError] {
@@ -318,8 +331,14 @@ impl Origin {
             }
         };
         let opened = panic::catch_unwind(AssertUnwindSafe(|| {
-            let database = open()?;
+            let mut database = open()?;
             let schema = self.check(&database, fingerprint)?;
+            if let (Self::Files(files), 1..SCHEMA) = (self, schema) {
+                // A copy of a file that is closed, and so whole.
+                drop(database);
+                files.keep_copy(schema)?;
+                database = open()?;
+            }
             migrate(&database, schema).map_err(|error| OpenError::store(self.path(), error))?;
             let damage = self.verify(&database, hasher)?;
             Ok((database, damage))

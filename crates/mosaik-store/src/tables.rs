@@ -80,8 +80,6 @@ tables! {
     held: (u64, u32, u64) => ();
     /// The view, as the fold lays it out.
     view: Bytes => Bytes;
-    /// Node -> what its peer book keeps of it.
-    peers: Id => Bytes;
 }
 
 /// Schema version, 4 bytes little-endian.

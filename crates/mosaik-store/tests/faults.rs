@@ -12,7 +12,7 @@ use mosaik_core::{
     event::{Event, Hasher, Kind, Payload},
     feed::{BranchId, Ledger, Missing, Tip, Way},
     hlc::Hlc,
-    id::{AuthorId, EventId, Fingerprint, NodeId},
+    id::{AuthorId, EventId, Fingerprint},
     kv::{Kv, KvMut},
     run::{Entry, chain},
 };
@@ -190,7 +190,7 @@ fn what_fails_in_the_work_itself_leaves_nothing_and_poisons_nothing() {
         let tip = Tip::from(&kept[0]);
         batch.append(BranchId(0), &events(tip, &[1]), &[9; 64], Way::Own, 1)?;
         batch.put(b"last", b"never")?;
-        batch.put_peer(&NodeId([1; 32]), b"never")?;
+        batch.set_meta("name", b"never")?;
         assert_eq!(batch.counts()?.events, 2);
         Err::<(), _>(Own::Mine)
     });
@@ -200,7 +200,7 @@ fn what_fails_in_the_work_itself_leaves_nothing_and_poisons_nothing() {
     assert_eq!(held(&reader).expect("undamaged events"), kept);
     assert_eq!(reader.counts().expect("a working disk").events, 1);
     assert_eq!(reader.last_arrival().expect("a working disk"), 1);
-    assert_eq!(reader.peers().expect("a working disk"), []);
+    assert_eq!(reader.meta("name").expect("a working disk"), None);
     let last = reader.get(b"last").expect("a working disk");
     assert_eq!(last.as_deref(), Some(kept[0].id.as_bytes().as_slice()));
 }
@@ -214,7 +214,6 @@ fn a_batch_without_writes_does_not_touch_the_disk() {
     disk.fail(ErrorKind::StorageFull);
     let counts = store.write(|batch| {
         batch.delete(b"not there")?;
-        batch.delete_peer(&NodeId([1; 32]))?;
         assert!(batch.release(u64::MAX, 10)?.is_empty());
         batch.fill(BranchId(0), 1, &[0; 10])?;
         batch.counts()
@@ -243,22 +242,6 @@ fn events_that_do_not_follow_the_tip_are_refused() {
     assert!(matches!(nowhere, Err(StoreError::Misplaced { .. })), "{nowhere:?}");
     assert!(!store.is_poisoned());
     assert_eq!(held_now(&store), kept);
-}
-
-#[test]
-fn what_the_peer_book_keeps_is_there_until_it_is_forgotten() {
-    let mut store = Store::on_backend(MemoryDisk::default(), &NETWORK).expect("a new store");
-    let (one, two) = (NodeId([1; 32]), NodeId([2; 32]));
-    let peers = |store: &Store| store.reader().and_then(|reader| reader.peers());
-    let written = store.write(|batch| {
-        batch.put_peer(&two, b"two")?;
-        batch.put_peer(&one, b"one")
-    });
-    written.expect("a working disk");
-    let both = [(one, b"one".to_vec()), (two, b"two".to_vec())];
-    assert_eq!(peers(&store).expect("a working disk"), both);
-    store.write(|batch| batch.delete_peer(&one)).expect("a working disk");
-    assert_eq!(peers(&store).expect("a working disk"), both[1..]);
 }
 
 /// A database of 40 events in several blocks, closed.

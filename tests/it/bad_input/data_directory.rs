@@ -115,7 +115,7 @@ fn damages(
     let newer = Damage {
         name: "a store of a newer program",
         spoil: Box::new(newer_schema),
-        says: vec!["has schema 2", "knows up to 1", "install a newer one"],
+        says: vec!["has schema 9", "knows up to", "install a newer one"],
     };
     Ok(vec![
         write(
@@ -173,8 +173,8 @@ fn newer_schema(at: &Path) -> Result<()> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        let known = meta.insert(&b".schema"[..], &2_u32.to_le_bytes()[..])?;
-        ensure!(known.is_some_and(|known| known.value() == 1_u32.to_le_bytes()), "schema 1");
+        let known = meta.insert(&b".schema"[..], &9_u32.to_le_bytes()[..])?;
+        ensure!(known.is_some_and(|known| known.value().len() == 4), "a schema");
     }
     Ok(transaction.commit()?)
 }

@@ -40,16 +40,17 @@ impl Room {
         self.full.as_deref()
     }
 
-    /// Looks whether there is room. What one batch brings may go beyond the limit.
-    pub(super) fn look(&mut self, store: &Store) {
+    /// Looks whether there is room; true if that has changed. What one batch brings may go beyond the
+    /// limit.
+    pub(super) fn look(&mut self, store: &Store) -> bool {
         if self.limit == 0 {
-            return;
+            return false;
         }
         // A disk that doesn't say fails at the next commit, with a better reason.
-        let Ok(Some(len)) = store.disk_len() else { return };
+        let Ok(Some(len)) = store.disk_len() else { return false };
         let is_full = len >= self.limit;
         if is_full == self.full.is_some() {
-            return;
+            return false;
         }
         info!(len, limit = self.limit, is_full, "the room for the store has changed");
         self.full = is_full.then(|| {
@@ -59,6 +60,7 @@ impl Room {
                 self.limit
             )
         });
+        true
     }
 
     /// Refuses what would append, if there is no room for it; gives the rest back.
