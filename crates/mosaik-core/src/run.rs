@@ -228,6 +228,42 @@ impl VerifiedRun {
     pub fn encode(&self) -> Vec<u8> {
         Run::of(&self.events, self.signature).encode()
     }
+
+    /// How long [`VerifiedRun::encode`] is, without encoding it.
+    pub fn encoded_len(&self) -> usize {
+        let first = &self.events[0];
+        let mut kinds: Vec<&Kind> = Vec::new();
+        let mut last_ms = 0;
+        let mut len = 0;
+        for Event { hlc, kind, payload, .. } in &self.events {
+            let index = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                kinds.len() - 1
+            });
+            len += entry_len(&mut last_ms, index, *hlc, payload);
+        }
+        let kinds_len: usize = kinds.iter().map(|kind| kind_len(kind)).sum();
+        let counts = varint_len(kinds.len() as u64) + varint_len(self.events.len() as u64);
+        1 + 32 + varint_len(first.seq) + 32 + counts + kinds_len + len + 64
+    }
+}
+
+/// Bytes of a kind in its table.
+fn kind_len(kind: &Kind) -> usize {
+    varint_len(kind.as_str().len() as u64) + kind.as_str().len()
+}
+
+/// Bytes of an entry, as [`write_entry`] writes it.
+fn entry_len(last_ms: &mut i64, kind: usize, hlc: Hlc, payload: &Payload) -> usize {
+    let counter_len = match hlc.counter() {
+        0 => 0,
+        counter => varint_len(u64::from(counter)),
+    };
+    varint_len(stamp(last_ms, hlc))
+        + counter_len
+        + varint_len((kind as u64) << 1)
+        + varint_len(payload.len() as u64)
+        + payload.bytes().map_or(32, <[u8]>::len)
 }
 
 /// Gives entries their place: seq, prev and id from the one before.
@@ -325,20 +361,10 @@ impl Entries {
             Some(index) => (index, self.kinds.len(), self.kinds_len),
             None => {
                 let index = self.kinds.len();
-                let kind_len = kind.as_str().len();
-                let kinds_len = self.kinds_len + varint_len(kind_len as u64) + kind_len;
-                (index, index + 1, kinds_len)
+                (index, index + 1, self.kinds_len + kind_len(kind))
             }
         };
-        let counter_len = match hlc.counter() {
-            0 => 0,
-            counter => varint_len(u64::from(counter)),
-        };
-        let entry_len = varint_len(stamp(&mut { self.last_ms }, hlc))
-            + counter_len
-            + varint_len((index as u64) << 1)
-            + varint_len(payload.len() as u64)
-            + payload.bytes().map_or(32, <[u8]>::len);
+        let entry_len = entry_len(&mut { self.last_ms }, index, hlc, payload);
         32 + varint_len(kinds as u64)
             + kinds_len
             + varint_len(self.count as u64 + 1)
@@ -351,7 +377,7 @@ impl Entries {
         let known = self.kinds.iter().position(|known| known == kind);
         let index = known.unwrap_or_else(|| {
             self.kinds.push(kind.clone());
-            self.kinds_len += varint_len(kind.as_str().len() as u64) + kind.as_str().len();
+            self.kinds_len += kind_len(kind);
             self.kinds.len() - 1
         });
         self.count += 1;
@@ -602,6 +628,7 @@ mod tests {
         fn a_run_round_trips(run in signed_run()) {
             let decoded = Run::decode(&run.encode()).expect("own encoding");
             prop_assert_eq!(decoded.encode(), run.encode());
+            prop_assert_eq!(run.encode().len(), run.encoded_len());
             prop_assert_eq!(decoded.verify(&hasher()).expect("own signature"), run);
         }
 

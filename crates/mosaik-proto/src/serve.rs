@@ -35,8 +35,8 @@ pub(crate) struct Serve {
 /// What one step of serving gives.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Served {
-    /// The next run.
-    Run(Run),
+    /// The next run, encoded.
+    Run(Vec<u8>),
     /// The credit is used up: it goes on when more comes.
     Waits,
     /// All is sent.
@@ -111,7 +111,8 @@ impl Serve {
         let Some(run) = read_run(part, ledger)? else {
             return Ok(Served::Damaged);
         };
-        let len = run.encode().len() as u64;
+        let bytes = run.encode();
+        let len = bytes.len() as u64;
         if self.begun && len > self.credit {
             return Ok(Served::Waits);
         }
@@ -122,7 +123,7 @@ impl Serve {
         if last < part.to {
             self.path.push(Segment { from: last + 1, ..part });
         }
-        Ok(Served::Run(run))
+        Ok(Served::Run(bytes))
     }
 }
 

@@ -28,7 +28,7 @@ impl Replica {
         let own = self.feeds.own_author();
         let by_gossip = !self.neighbours.is_empty();
         for run in &fresh {
-            let small = by_gossip && run.encode().len() <= INLINE_RUN_MAX;
+            let small = by_gossip && run.encoded_len() <= INLINE_RUN_MAX;
             for session in self.sessions.values_mut() {
                 session.tell(run, small, effects);
             }
@@ -37,7 +37,7 @@ impl Replica {
             }
         }
         if let Some(last) = fresh.last().filter(|_| by_gossip)
-            && last.encode().len() > INLINE_RUN_MAX
+            && last.encoded_len() > INLINE_RUN_MAX
         {
             effects.push(Effect::Gossip(Hint::Head(own, Tip::from(last.head()))));
         }

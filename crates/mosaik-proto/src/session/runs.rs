@@ -68,7 +68,7 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
         let author = run.author();
-        let cost = (run.events().len() as u64, run.encode().len() as u64);
+        let cost = (run.events().len() as u64, run.encoded_len() as u64);
         let head = Tip::from(run.head());
         match shared.feeds.take_run(run, Way::Session, shared.wall, shared.ledger)? {
             Taken::New => shared.notices.push(Notice::Grew),
@@ -97,6 +97,7 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
         self.unasked = 0;
+        self.note_held(&author, tip, shared)?;
         self.lift_decline(&author, shared.feeds);
         if !self.declined(&author, shared)
             && shared.feeds.find(&author, tip, shared.ledger)?.is_none()
@@ -177,8 +178,8 @@ impl Session {
         while self.queued < SEND_AHEAD && waiting < self.serves.len() {
             let Some(mut serve) = self.serves.pop_front() else { break };
             match serve.next(shared.ledger)? {
-                Served::Run(run) => {
-                    self.send_bytes(&run.encode(), shared.effects);
+                Served::Run(bytes) => {
+                    self.send_bytes(&bytes, shared.effects);
                     self.serves.push_back(serve);
                     waiting = 0;
                 }
@@ -214,8 +215,7 @@ impl Session {
         let (mut runs, mut len) = (Vec::new(), 0);
         loop {
             match serve.next(shared.ledger)? {
-                Served::Run(run) => {
-                    let bytes = run.encode();
+                Served::Run(bytes) => {
                     len += bytes.len() as u64;
                     if len > room {
                         return Ok(false);
