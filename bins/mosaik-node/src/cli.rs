@@ -124,6 +124,8 @@ pub(crate) enum Noun {
         /// csv or jsonl [default: by the file's name]
         #[arg(long, value_name = "FORMAT")]
         format: Option<FileFormat>,
+        #[command(flatten)]
+        replicated: Replicated,
     },
     /// Write the records to stdout: equal, byte for byte, on all nodes with the same view
     Export {
@@ -149,6 +151,9 @@ pub(crate) enum Noun {
         /// A comparison that begins now has ended, and all it showed is here
         #[arg(long, group = "until")]
         synced: bool,
+        /// So many connected peers hold all that was written here, durably
+        #[arg(long, value_name = "N", group = "until")]
+        replicas: Option<u64>,
         /// The node runs and answers
         #[arg(long, group = "until")]
         ready: bool,
@@ -157,7 +162,7 @@ pub(crate) enum Noun {
         record: Option<String>,
         /// ... and this field of it shows this value
         #[arg(long, value_name = "FIELD[:TYPE]=VALUE",
-              conflicts_with_all = ["peers", "synced", "ready"])]
+              conflicts_with_all = ["peers", "synced", "replicas", "ready"])]
         field: Vec<Assignment>,
         /// Give up after so many seconds
         #[arg(long, value_name = "S", value_parser = wait::parse_timeout)]
@@ -277,6 +282,8 @@ pub(crate) enum EventVerb {
         kind: String,
         /// Its payload
         value: String,
+        #[command(flatten)]
+        replicated: Replicated,
     },
 }
 
@@ -289,6 +296,17 @@ pub(crate) struct RecordList {
     /// Archived ones too
     #[arg(long)]
     pub(crate) archived: bool,
+}
+
+/// Who else must hold a write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub(crate) struct Replicated {
+    /// Then wait until so many connected peers hold it too, durably
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) replicas: Option<u64>,
+    /// ... but no longer than so many seconds: then exit with 5; it stays written here
+    #[arg(long, value_name = "S", requires = "replicas", value_parser = wait::parse_timeout)]
+    pub(crate) timeout: Option<std::time::Duration>,
 }
 
 /// What can be done with records.
@@ -313,6 +331,8 @@ pub(crate) enum RecordVerb {
         /// An id that exists here is fine: nothing is written then
         #[arg(long)]
         if_absent: bool,
+        #[command(flatten)]
+        replicated: Replicated,
     },
     /// Set fields
     Set {
@@ -321,6 +341,8 @@ pub(crate) enum RecordVerb {
         /// What to set
         #[arg(required = true, value_name = "FIELD[:TYPE]=VALUE")]
         fields: Vec<Assignment>,
+        #[command(flatten)]
+        replicated: Replicated,
     },
     /// Add a remark that stays
     Note {
@@ -328,6 +350,8 @@ pub(crate) enum RecordVerb {
         record: String,
         /// What to say
         text: String,
+        #[command(flatten)]
+        replicated: Replicated,
     },
     /// Put it away
     Archive {
@@ -336,7 +360,21 @@ pub(crate) enum RecordVerb {
         /// Take it back
         #[arg(long)]
         undo: bool,
+        #[command(flatten)]
+        replicated: Replicated,
     },
+}
+
+impl RecordVerb {
+    fn replicated(&self) -> Replicated {
+        match self {
+            Self::Create { replicated, .. }
+            | Self::Set { replicated, .. }
+            | Self::Note { replicated, .. }
+            | Self::Archive { replicated, .. } => *replicated,
+            Self::List(_) | Self::Get { .. } => Replicated::default(),
+        }
+    }
 }
 
 /// What can be done with networks.
@@ -459,8 +497,8 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
 #[tokio::main(flavor = "current_thread")]
 async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
     match noun {
-        Noun::Wait { peers, synced, ready, record, field, timeout } => {
-            let until = wait::Until { peers, synced, ready, record, fields: field };
+        Noun::Wait { peers, synced, replicas, ready, record, field, timeout } => {
+            let until = wait::Until { peers, synced, replicas, ready, record, fields: field };
             wait::wait(place, until, timeout, json).await
         }
         Noun::Db { verb } => db::db(place, &verb, json).await,
@@ -473,17 +511,21 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
         noun => {
             let client = connect::node(place).await?;
             match noun {
-                Noun::Import { file, form, id_column, format } => {
+                Noun::Import { file, form, id_column, format, replicated } => {
                     let file = write::ImportFile { path: file, form, id_column, format };
-                    write::import(&client, file, json).await
+                    write::import(&client, file, json).await?;
+                    write::replicated(&client, replicated).await
                 }
                 Noun::Record { list, verb: Some(verb) } if !matches!(verb, RecordVerb::List(_)) => {
                     nothing_before_the_verb(list == RecordList::default())?;
-                    write::record(&client, verb, json).await
+                    let replicated = verb.replicated();
+                    write::record(&client, verb, json).await?;
+                    write::replicated(&client, replicated).await
                 }
-                Noun::Event { list, verb: Some(EventVerb::Emit { kind, value }) } => {
+                Noun::Event { list, verb: Some(EventVerb::Emit { kind, value, replicated }) } => {
                     nothing_before_the_verb(list == EventList::default())?;
-                    write::emit(&client, kind, &value, json).await
+                    write::emit(&client, kind, &value, json).await?;
+                    write::replicated(&client, replicated).await
                 }
                 Noun::Peer { verb: Some(verb) } if !matches!(verb, PeerVerb::List) => {
                     write::peer(&client, verb, json).await

@@ -62,6 +62,14 @@ pub enum Request {
         /// Told when it is done.
         reply: oneshot::Sender<Result<Compacted, WriteError>>,
     },
+    /// Wait until so many connected peers hold all that this node has written by now. Given up when
+    /// `reply` is closed.
+    Replicas {
+        /// How many.
+        count: usize,
+        /// Told when they do.
+        reply: oneshot::Sender<()>,
+    },
     /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
     Shutdown,
 }
@@ -127,6 +135,8 @@ pub struct Snapshot {
     pub slots: Vec<Slot>,
     /// Missing payloads that every connected peer lacks.
     pub unavailable: u64,
+    /// Connected peers that are known to hold all that this node has written.
+    pub replicas: u64,
     /// Feeds held back from a peer or by one.
     pub declined: u64,
     /// Authors with too many branches.
@@ -151,6 +161,7 @@ impl Snapshot {
             peers: Vec::new(),
             slots: Vec::new(),
             unavailable: 0,
+            replicas: 0,
             declined: 0,
             crowded: Vec::new(),
             degraded: None,
@@ -228,6 +239,16 @@ impl Handle {
     /// [`WriteError::Reading`] if somebody reads too long; [`WriteError::Degraded`] if the disk fails.
     pub async fn compact(&self) -> Result<Compacted, WriteError> {
         self.ask(|reply| Request::Compact { reply }).await?
+    }
+
+    /// Returns when `count` connected peers hold all that this node had written at the call, durably.
+    /// Dropping the future gives it up.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn replicated(&self, count: usize) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Replicas { count, reply }).await
     }
 
     /// Asks the node to end, and returns when it has.

@@ -93,6 +93,8 @@ pub(crate) struct Owner {
     pending: BTreeMap<u64, Pending>,
     /// Who waits for a comparison that began after this moment.
     synced: Vec<(u64, oneshot::Sender<()>)>,
+    /// Who waits until so many peers hold the own feed up to some seq.
+    replicated: Vec<(u64, usize, oneshot::Sender<()>)>,
     /// Open sessions, until this node or the peer closes them.
     open: HashMap<SessionId, NodeId>,
     strangers: Strangers,
@@ -125,6 +127,7 @@ impl Owner {
             next_token: 0,
             pending: BTreeMap::new(),
             synced: Vec::new(),
+            replicated: Vec::new(),
             open: HashMap::new(),
             strangers: Strangers::default(),
             slots: None,
@@ -240,6 +243,10 @@ impl Owner {
                 taken.inputs.push(Input::Compare);
             }
             Request::Compact { reply } => self.room.ask(reply),
+            Request::Replicas { count, reply } => {
+                let seq = self.replica.as_ref().map_or(0, Replica::own_seq);
+                self.replicated.push((seq, count, reply));
+            }
             Request::Shutdown => taken.stop = true,
         }
     }
@@ -302,6 +309,7 @@ impl Owner {
                     self.send(effect);
                 }
                 self.tell_synced();
+                self.tell_replicated();
             }
             Err(error) => self.recover(&replica, done, &error),
         }
@@ -380,6 +388,18 @@ impl Owner {
         let (waiting, done) = std::mem::take(&mut self.synced).into_iter().partition(is_early);
         self.synced = waiting;
         for (_, reply) in done {
+            // Whoever waited may be gone.
+            let _ = reply.send(());
+        }
+    }
+
+    fn tell_replicated(&mut self) {
+        let Some(replica) = &self.replica else { return };
+        self.replicated.retain(|(.., reply)| !reply.is_closed());
+        let waits = |(seq, count, _): &(u64, usize, _)| replica.replicas(*seq) < *count;
+        let (waiting, done) = std::mem::take(&mut self.replicated).into_iter().partition(waits);
+        self.replicated = waiting;
+        for (.., reply) in done {
             // Whoever waited may be gone.
             let _ = reply.send(());
         }

@@ -70,6 +70,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         peers: peers(replica, sources.carriers, sources.strangers),
         slots,
         unavailable: 0,
+        replicas: replica.replicas(replica.own_seq()) as u64,
         declined: replica.declines().len() as u64,
         crowded: crowded.map(|(author, _)| *author).collect(),
         degraded,

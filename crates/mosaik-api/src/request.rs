@@ -123,6 +123,8 @@ pub enum Condition {
     /// A comparison that began after the call has ended, and all that it showed is here, declined
     /// or unavailable.
     Synced,
+    /// So many connected peers hold all that this node had written at the call, durably.
+    Replicas(u64),
     /// A record is here, and its fields show these values.
     Record {
         /// Which.

@@ -151,6 +151,22 @@ impl Feeds {
         self.own_last
     }
 
+    /// Whether `tip` is an event of the own feed that the last own one is, or follows.
+    pub(crate) fn is_before_own_last<L: Ledger>(
+        &self,
+        tip: Tip,
+        ledger: &L,
+    ) -> Result<bool, Fault<L>> {
+        let (Some(last), Some(feed)) = (self.own_last, self.feed(&self.own_author())) else {
+            return Ok(false);
+        };
+        let (Some(at), Some(home)) = (feed.find(tip, ledger)?, feed.find(last, ledger)?) else {
+            return Ok(false);
+        };
+        let path = feed.path(home);
+        Ok(path.iter().any(|part| part.branch == at && (part.from..=part.to).contains(&tip.seq)))
+    }
+
     pub(crate) fn feed(&self, author: &AuthorId) -> Option<&Feed> {
         self.frontier.get(author)
     }

@@ -18,7 +18,7 @@ mod runs;
 use std::collections::{BTreeSet, VecDeque};
 
 use mosaik_core::{
-    feed::Ledger,
+    feed::{Ledger, Tip},
     id::{AuthorId, Fingerprint, NodeId},
 };
 
@@ -118,6 +118,10 @@ pub(crate) struct Session {
     /// Bytes of frames handed to the carrier and not yet sent.
     queued: usize,
     serves: VecDeque<Serve>,
+    /// The greatest event of this node's own feed that the peer is known to hold.
+    own_held: Option<Tip>,
+    /// The last own event when the topmost hash was told last.
+    told_own: Option<Tip>,
     next_root_ms: Option<u64>,
     /// The dialer: a comparison is asked for, by the peer's token or by this node's own people.
     asked_again: Option<Option<u64>>,
@@ -163,6 +167,8 @@ impl Session {
             unasked: 0,
             queued: 0,
             serves: VecDeque::new(),
+            own_held: None,
+            told_own: None,
             next_root_ms: None,
             asked_again: None,
             again: None,
@@ -187,6 +193,27 @@ impl Session {
     /// What the peer said of itself.
     pub(crate) fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
+    }
+
+    /// The seq up to which the peer is known to hold this node's own feed.
+    pub(crate) fn own_held_seq(&self) -> u64 {
+        self.own_held.map_or(0, |tip| tip.seq)
+    }
+
+    /// The peer holds this event; if it is this node's own, so are all before it.
+    pub(super) fn note_held<L: Ledger>(
+        &mut self,
+        author: &AuthorId,
+        tip: Tip,
+        shared: &Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        if *author == shared.feeds.own_author()
+            && self.own_held < Some(tip)
+            && shared.feeds.is_before_own_last(tip, shared.ledger)?
+        {
+            self.own_held = Some(tip);
+        }
+        Ok(())
     }
 
     /// Takes one message. Never blocks, never fails but with the storage.
@@ -236,6 +263,9 @@ impl Session {
             }
             Message::Items(items) => self.on_items(&items, shared)?,
             Message::Done(prefix) => {
+                if self.comparison.is_answer_to_top(prefix) {
+                    self.own_held = self.own_held.max(self.told_own);
+                }
                 let answer = self.comparison.on_done(prefix, held(shared.feeds, &self.skip));
                 answer.map(|answer| answer.into_iter().for_each(|m| self.send(m, shared.effects)))
             }

@@ -26,9 +26,23 @@ async fn two_nodes_with_a_ticket_and_no_dht_converge() {
         ensure!(seen2.found_by == "ticket", "found by {}", seen2.found_by);
         ensure!(seen1.found_by == "inbound", "found by {}", seen1.found_by);
         is_direct(&seen1)?;
-        is_direct(&seen2)
+        is_direct(&seen2)?;
+        replicate(n1).await
     })
     .await;
+}
+
+/// A write can wait for one peer to hold it; for two it waits in vain, and stays written.
+async fn replicate(node: &Node) -> Result<()> {
+    let create = ["record", "create", "R-1", "--form", "f", "--replicas", "1", "--timeout", "60"];
+    ensure!(node.run(&create).await?.ok()?.trim() == "R-1", "the id is printed");
+    let note = ["record", "note", "R-1", "seen", "--replicas", "2", "--timeout", "0.5"];
+    let refused = node.run(&note).await?;
+    ensure!(refused.code == Some(5), "{refused:?}");
+    let sentence = "it is written here, but only ";
+    ensure!(refused.stderr.contains(sentence), "{:?}", refused.stderr);
+    ensure!(record(node, "R-1").await?.notes.len() == 1, "the note is not here");
+    Ok(())
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ const TIMEOUT_SECONDS_MAX: f64 = 31_536_000.0;
 pub(super) struct Until {
     pub(super) peers: Option<u64>,
     pub(super) synced: bool,
+    pub(super) replicas: Option<u64>,
     pub(super) ready: bool,
     pub(super) record: Option<String>,
     pub(super) fields: Vec<Assignment>,
@@ -36,6 +37,9 @@ impl Until {
     fn condition(&self) -> Condition {
         if let Some(peers) = self.peers {
             return Condition::Peers(peers);
+        }
+        if let Some(replicas) = self.replicas {
+            return Condition::Replicas(replicas);
         }
         if let Some(record) = &self.record {
             let fields = self.fields.iter();

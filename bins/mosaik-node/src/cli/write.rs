@@ -10,19 +10,20 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mosaik_api::{
     SCHEMA,
-    client::Client,
+    client::{Client, ClientError},
     document::{Imported, RefusedRow, Written},
-    failure::Code,
+    failure::{Code, Failure},
     json::{parse_text, to_json},
     request::{
-        AddNote, CreateRecord, EmitEvent, IMPORT_ROWS_MAX, ImportRow, ImportRows, SetFields,
+        AddNote, Condition, CreateRecord, EmitEvent, IMPORT_ROWS_MAX, ImportRow, ImportRows,
+        SetFields,
     },
 };
 use mosaik_core::id::NodeId;
 use serde_json::Value as Json;
 
 use super::{
-    Assignment, Failed, FileFormat, PeerVerb, RecordVerb, look,
+    Assignment, Failed, FileFormat, PeerVerb, RecordVerb, Replicated, look,
     output::{count, note, print, print_json},
 };
 use crate::import::{BadRow, Rows};
@@ -41,7 +42,7 @@ pub(super) async fn record(client: &Client, verb: RecordVerb, json: bool) -> Res
     match verb {
         RecordVerb::List(_) => Err(Failed::usage("a list is not a write")),
         RecordVerb::Get { record } => look::print_record(&client.record(&record).await?, json),
-        RecordVerb::Create { what, form, if_absent } => {
+        RecordVerb::Create { what, form, if_absent, .. } => {
             let (record, fields) = id_and_fields(what)?;
             let create = CreateRecord { record, form, fields, if_absent };
             let written = client.create(&create).await?;
@@ -53,14 +54,32 @@ pub(super) async fn record(client: &Client, verb: RecordVerb, json: bool) -> Res
             }
             print(written.record.unwrap_or_default())
         }
-        RecordVerb::Set { record, fields } => {
+        RecordVerb::Set { record, fields, .. } => {
             let fields = assigned(fields)?;
             done(&client.set(&record, &SetFields { fields }).await?, json)
         }
-        RecordVerb::Note { record, text } => {
+        RecordVerb::Note { record, text, .. } => {
             done(&client.note(&record, &AddNote { text }).await?, json)
         }
-        RecordVerb::Archive { record, undo } => done(&client.archive(&record, !undo).await?, json),
+        RecordVerb::Archive { record, undo, .. } => {
+            done(&client.archive(&record, !undo).await?, json)
+        }
+    }
+}
+
+/// Waits until the peers that were asked for hold what was written. It is told before: it is written
+/// whatever they do.
+pub(super) async fn replicated(client: &Client, wanted: Replicated) -> Result<(), Failed> {
+    let Some(replicas) = wanted.replicas else { return Ok(()) };
+    match client.wait(Condition::Replicas(replicas), wanted.timeout).await {
+        Ok(waited) => {
+            note(waited.state);
+            Ok(())
+        }
+        Err(ClientError::Refused(Failure { code: Code::Timeout, message })) => {
+            Err(Failed::new(Code::Timeout, format!("it is written here, but only {message}")))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

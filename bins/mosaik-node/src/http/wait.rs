@@ -57,6 +57,7 @@ enum Until {
     Ready,
     Peers(u64),
     Synced,
+    Replicas(u64),
     Record { record: String, fields: BTreeMap<String, Value> },
 }
 
@@ -66,6 +67,7 @@ impl Until {
             Condition::Ready => Self::Ready,
             Condition::Peers(number) => Self::Peers(number),
             Condition::Synced => Self::Synced,
+            Condition::Replicas(number) => Self::Replicas(number),
             Condition::Record { record, fields } => {
                 Self::Record { record, fields: values(fields)? }
             }
@@ -79,6 +81,11 @@ impl Until {
             Self::Synced => {
                 app.handle.synced().await?;
                 Ok(format!("in sync; {}", peers_sentence(&app.handle.snapshot())))
+            }
+            Self::Replicas(number) => {
+                let count = usize::try_from(*number).unwrap_or(usize::MAX);
+                app.handle.replicated(count).await?;
+                Ok(replicas_sentence(&format!("{number}"), *number))
             }
             Self::Peers(number) => {
                 let mut snapshots = app.handle.watch();
@@ -124,6 +131,10 @@ impl Until {
             Self::Peers(number) => {
                 format!("{number} wanted, {}; {}", peers_sentence(&shown), state_sentence(&shown))
             }
+            Self::Replicas(number) => {
+                let held = replicas_sentence(&format!("{} of {number}", shown.replicas), *number);
+                format!("{held}; {}", state_sentence(&shown))
+            }
             Self::Synced => {
                 format!("not in sync: {}; {}", peers_sentence(&shown), state_sentence(&shown))
             }
@@ -148,6 +159,12 @@ impl Until {
             }
         })
     }
+}
+
+/// `2 peers hold all that was written here`.
+fn replicas_sentence(count: &str, number: u64) -> String {
+    let peers = if number == 1 { "peer holds" } else { "peers hold" };
+    format!("{count} {peers} all that was written here")
 }
 
 fn connected(shown: &Snapshot) -> u64 {

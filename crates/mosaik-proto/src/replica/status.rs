@@ -118,6 +118,18 @@ impl Replica {
         open.map(|session| session.peer).collect::<BTreeSet<_>>().len()
     }
 
+    /// Seq of the last event that this node wrote; 0 before the first.
+    pub fn own_seq(&self) -> u64 {
+        self.feeds.own_last().map_or(0, |tip| tip.seq)
+    }
+
+    /// How many connected peers are known to hold this node's own feed up to `seq`, durably.
+    pub fn replicas(&self, seq: u64) -> usize {
+        let holds = |session: &&Session| session.is_open() && session.own_held_seq() >= seq;
+        let peers = self.sessions.values().filter(holds).map(|session| session.peer);
+        peers.collect::<BTreeSet<_>>().len()
+    }
+
     /// How far it is.
     pub fn progress(&self, now: Now) -> Progress {
         if self.open_peers() == 0 {

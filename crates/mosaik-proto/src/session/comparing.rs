@@ -120,6 +120,10 @@ impl Session {
             let is_strict = echoed.is_some() || !matches!(answer, Message::Done(_));
             self.begin_round(echoed.map_or(shared.now.mono_ms, |again| again.at_ms), is_strict);
         }
+        match answer {
+            Message::Done(_) => self.own_held = self.own_held.max(shared.feeds.own_last()),
+            _ => self.told_own = shared.feeds.own_last(),
+        }
         self.send(answer, shared.effects);
         Ok(())
     }
@@ -144,6 +148,8 @@ impl Session {
                 if shared.feeds.find(&author, *tip, shared.ledger)?.is_none() {
                     lacks = true;
                     self.claim(author, *tip, 0, shared);
+                } else {
+                    self.note_held(&author, *tip, shared)?;
                 }
             }
             let Some(feed) = shared.feeds.feed(&author) else {
@@ -220,6 +226,7 @@ impl Session {
         }
         self.next_root_ms = None;
         self.begin_round(now_ms, true);
+        self.told_own = shared.feeds.own_last();
         let root = self.comparison.ask(held(shared.feeds, &self.skip));
         self.send(root, shared.effects);
     }

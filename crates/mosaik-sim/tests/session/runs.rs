@@ -32,6 +32,55 @@ fn a_want_is_served_from_what_its_locator_names() {
 }
 
 #[test]
+fn a_peer_holds_what_was_written_here_once_it_says_that_it_is_durable_there() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    pair.nodes[0].append(b"first");
+    let replicas = |pair: &Pair, seq| pair.nodes[0].replica.replicas(seq);
+    assert_eq!((pair.nodes[0].replica.own_seq(), replicas(&pair, 1)), (1, 0));
+    pair.settle();
+    assert_eq!(replicas(&pair, 1), 1);
+    pair.nodes[0].append(b"second");
+    assert_eq!((replicas(&pair, 1), replicas(&pair, 2)), (1, 0));
+    pair.settle();
+    assert_eq!(replicas(&pair, 2), 1);
+}
+
+/// It has it from elsewhere, and was never told by this session.
+#[test]
+fn a_peer_that_shows_the_own_feed_in_a_comparison_holds_it() {
+    let mut first = Pair::connected(Node::new(1), Node::new(2));
+    first.nodes[0].append(b"all");
+    first.settle();
+    let [a, b] = first.nodes;
+    for dialer in [0, 1] {
+        let ledgers = [a.ledger.clone(), b.ledger.clone()];
+        let mut pair = Pair::new(Node::new(1), Node::new(2));
+        for (node, ledger) in pair.nodes.iter_mut().zip(ledgers) {
+            node.ledger = ledger;
+        }
+        let [a, b] = pair.nodes;
+        let mut pair = Pair::new(a.restart(), b.restart());
+        pair.connect(dialer);
+        pair.settle();
+        assert_eq!(pair.nodes[0].replica.replicas(1), 1, "dialed by {dialer}");
+    }
+}
+
+/// A `Have` of a branch that the last own event isn't on says nothing of that event.
+#[test]
+fn another_branch_of_the_own_feed_is_no_replica() {
+    let mut talk = Talk::open(Node::new(1));
+    talk.node.append(b"one");
+    talk.node.append(b"two");
+    let own = talk.node.replica.author();
+    talk.say(Message::Have(own, Tip { seq: 2, id: mosaik_core::id::EventId([9; 32]) }));
+    assert_eq!(talk.node.replica.replicas(1), 0);
+    let tips = talk.node.replica.frontier().get(&own).expect("its own feed").tips();
+    talk.say(Message::Have(own, tips[0]));
+    assert_eq!(talk.node.replica.replicas(2), 1);
+}
+
+#[test]
 fn an_asker_on_another_branch_is_served_from_the_fork() {
     let trunk = Author::of(1, 10);
     let (ours, theirs) = (trunk.branch(6, 5, 1), trunk.branch(8, 5, 2));

@@ -133,7 +133,10 @@ impl Owner {
                 };
                 let _ = reply.send(answer);
             }
-            Request::Compare { reply } => self.comparing.push(reply),
+            // There are no peers: both wait for ever.
+            Request::Compare { reply } | Request::Replicas { reply, .. } => {
+                self.comparing.push(reply);
+            }
             Request::Block { reply, .. } | Request::Dial { reply, .. } => {
                 let _ = reply.send(Err(WriteError::Degraded("the disk is full".into())));
             }
