@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from generator import events, hints, keys, messages, records, slots, tickets, tries, values, views
+from generator import events, hints, jsons, keys, messages, records, slots, tickets, tries, values, views
 
 FILES = {
     "keys": keys.vectors,
@@ -23,6 +23,7 @@ FILES = {
     "ticket": tickets.vectors,
     "slot": slots.vectors,
     "value": values.vectors,
+    "json": jsons.vectors,
     "record": records.vectors,
     "view": views.vectors,
     "message": messages.vectors,
