@@ -156,6 +156,15 @@ fn a_head_is_signed_over_its_context_and_id() {
     }
 }
 
+/// Who multiplies the cofactor in takes this one too, but also others that are refused here.
+#[test]
+fn a_key_with_a_part_of_small_order_is_taken_where_that_part_vanishes() {
+    for of in list(&vectors!("head"), "taken") {
+        let (author, id) = (AuthorId(array(of, "author")), EventId(array(of, "id")));
+        assert!(verify_head(&author, &id, &array(of, "signature")), "{of}");
+    }
+}
+
 #[test]
 fn a_signature_that_only_a_lax_check_takes_is_refused() {
     for of in list(&vectors!("head"), "refused") {

@@ -31,6 +31,13 @@ pub const BYE_TEXT_MAX: usize = 256;
 pub const APP: &str = "mosaik-node/sync";
 /// The versions of the protocol that this code speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u64> = 1..=1;
+/// The version of a session between nodes that speak these lowest and highest versions, if they have
+/// one in common: the lesser of the two highest.
+pub fn version_in_common(ours: (u64, u64), theirs: (u64, u64)) -> Option<u64> {
+    let version = ours.1.min(theirs.1);
+    (version >= ours.0.max(theirs.0)).then_some(version)
+}
+
 /// Capability: runs may be compressed.
 pub const ZSTD: u64 = 1;
 

@@ -18,7 +18,7 @@ use mosaik_proto::{
     hint::{Hint, Presence},
     message::{
         Ask, Bye, ByeCode, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads,
-        Reason, Short, Want, frame_len, read_item, run_frame,
+        Reason, Short, Want, frame_len, read_item, run_frame, version_in_common,
     },
     proof::{declines_digest, membership_proof, short_hash},
 };
@@ -197,6 +197,21 @@ fn a_frame_with_later_fields_or_compressed_says_the_same() {
 }
 
 #[test]
+fn a_frame_at_a_limit_is_taken_and_one_beyond_it_refused() {
+    let vectors = vectors!("message");
+    let hasher = hasher(&vectors);
+    for of in list(&vectors, "long") {
+        let middle = hex(of, "byte").repeat(number(of, "times") as usize);
+        let frame = [hex(of, "start"), middle, hex(of, "end")].concat();
+        let len = frame_len(frame[..4].try_into().unwrap());
+        assert_eq!(len, Ok(frame.len() - 4));
+        let message = Message::decode(&frame[4..], &hasher);
+        assert_eq!(message.is_ok(), of["taken"].as_bool().unwrap(), "{message:?}");
+        assert!(message.is_err() || message.is_ok_and(|message| message.encode() == frame));
+    }
+}
+
+#[test]
 fn an_unknown_type_from_128_on_is_skipped() {
     let vectors = vectors!("message");
     for of in list(&vectors, "skipped") {
@@ -238,6 +253,17 @@ fn an_item_is_read_as_it_was_written() {
         let bytes = hex(of, "item");
         let mut reader = Reader::new(&bytes);
         assert!(read_item(&mut reader).and_then(|_| reader.finish()).is_err(), "{of}");
+    }
+}
+
+#[test]
+fn two_ends_choose_the_version_of_the_format() {
+    for of in list(&vectors!("session"), "versions") {
+        let [ours, theirs] = ["ours", "theirs"].map(|name| {
+            let versions = each(of, name, |version| version.as_u64().unwrap());
+            (versions[0], versions[1])
+        });
+        assert_eq!(version_in_common(ours, theirs), of["version"].as_u64(), "{of}");
     }
 }
 

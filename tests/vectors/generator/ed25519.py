@@ -49,6 +49,18 @@ def decode(data):
 BASE = decode((4 * pow(5, P - 2, P) % P).to_bytes(32, "little"))
 
 
+def _torsion():
+    """A point of order 8: what the large prime order leaves of some point."""
+    for y in range(2, 100):
+        point = decode(y.to_bytes(32, "little"))
+        left = point and times(L, point)
+        if left and times(4, left) != IDENTITY:
+            return left
+
+
+TORSION = _torsion()
+
+
 def secret(seed):
     digest = sha512(seed).digest()
     number = int.from_bytes(digest[:32], "little")

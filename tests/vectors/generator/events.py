@@ -234,6 +234,30 @@ def head_vectors():
     # With R the identity, s = k * a holds for one's own key: only its small order betrays it.
     small_r = ed25519.challenge(identity, one.key, HEAD + event_id) * scalar % ed25519.L
     larger = int.from_bytes(good[32:], "little") + ed25519.L
+    # A key with a part of order 8: with the cofactor every such signature would hold, without it only
+    # those that multiply that part by a multiple of 8.
+    mixed = ed25519.encode(ed25519.add(ed25519.decode(one.key), ed25519.TORSION))
+    by_residue = {}
+    for number in range(1, 100):
+        r = ed25519.encode(ed25519.times(number, ed25519.BASE))
+        k = ed25519.challenge(r, mixed, HEAD + event_id)
+        signature = r + ((number + k * scalar) % ed25519.L).to_bytes(32, "little")
+        by_residue.setdefault(k % 8 == 0, signature)
+        if len(by_residue) == 2:
+            break
+    assert ed25519.check(mixed, HEAD + event_id, by_residue[True]) is None
+    r = ed25519.encode(ed25519.add(ed25519.times(7, ed25519.BASE), ed25519.TORSION))
+    s = (7 + ed25519.challenge(r, one.key, HEAD + event_id) * scalar) % ed25519.L
+    beyond = [number.to_bytes(32, "little") for number in range(ed25519.P, 1 << 255)]
+    lax = [
+        (mixed, event_id, by_residue[False]),
+        (one.key, event_id, r + s.to_bytes(32, "little")),
+        # The identity with y = p + 1, with x = -0, and a point of large order with y beyond p.
+        (beyond[1], event_id, good[:32] + bytes(32)),
+        ((1 | 1 << 255).to_bytes(32, "little"), event_id, good),
+        (next(key for key in beyond[2:] if ed25519.decode(key)), event_id, good),
+    ]
+    taken = [{"author": mixed.hex(), "id": event_id.hex(), "signature": by_residue[True].hex()}]
     for author, signed, signature in [
         (one.key, deterministic("event two"), good),
         (Author("two").key, event_id, good),
@@ -245,6 +269,7 @@ def head_vectors():
         (bytes(32), event_id, bytes(64)),
         (b"\2" + bytes(31), event_id, good),
         (one.key, event_id, bytes(64)),
+        *lax,
     ]:
         why = ed25519.check(author, HEAD + signed, signature)
         assert why
@@ -256,7 +281,7 @@ def head_vectors():
                 "why": why,
             }
         )
-    return {"heads": heads, "refused": refused}
+    return {"heads": heads, "taken": taken, "refused": refused}
 
 
 def run_vectors():

@@ -16,12 +16,27 @@ from .primitives import (
     text,
     varint,
 )
-from .zstd import compress, decompress
+from .zstd import checksum, compress, decompress
 
 FRAME_MAX = 1 << 20
 FRAME_MIN = 300 * 1024
 RUN_MAX = 288 * 1024
 APP = "mosaik-node/sync"
+# `long_run` as libzstd 1.5.7 compresses it at level 3, without and with a checksum.
+OF_LIBZSTD = [
+    (
+        "28b52ffd60ab0425050054090188151a46f385e66aa56cf1bdcf48f2d93ed6d909336775a02c269b9e78548998010001"
+        "1074656c656d657472792e73616d706c650c80e0868ab1d00100697468652073616d6520627974657320616761696e20"
+        "04129e7c1662ff6e57aa44c6d5c20d486039b01de8cced512f5d89e9fc56fb55c933705ea5cac9a516b3869f1a56203b"
+        "6d2a090f133478c554a2ae7d946394d8050300a0bce117113827b8063c01"
+    ),
+    (
+        "28b52ffd64ab0425050054090188151a46f385e66aa56cf1bdcf48f2d93ed6d909336775a02c269b9e78548998010001"
+        "1074656c656d657472792e73616d706c650c80e0868ab1d00100697468652073616d6520627974657320616761696e20"
+        "04129e7c1662ff6e57aa44c6d5c20d486039b01de8cced512f5d89e9fc56fb55c933705ea5cac9a516b3869f1a56203b"
+        "6d2a090f133478c554a2ae7d946394d8050300a0bce117113827b8063c018ca73d35"
+    ),
+]
 
 
 def frame(kind, body):
@@ -311,9 +326,8 @@ def long_run():
 
 def _same():
     """Frames that say the same as another: fields behind those that are known, compression."""
-    for message in _messages():
-        if message.kind in (1, 2, 3, 6, 8, 10, 14, 128):
-            yield frame(message.kind, message.body + b"\x07later"), message.frame()
+    for message in {message.kind: message for message in _messages()}.values():
+        yield frame(message.kind, message.body + b"\x07later"), message.frame()
     known = hello("s", 0, FRAME_MIN, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16))
     tags = [(0, b""), (2**64 - 1, bytes(200)), (0, b"again")]
     tagged = hello("s", 0, FRAME_MIN, 1, 2, "n", 3, bytes(16), 4, 5, bytes(16), tags)
@@ -321,6 +335,25 @@ def _same():
     data = long_run()
     yield frame(9, b"\1" + sized(compress(data))), run(data).frame()
     yield frame(9, b"\1" + sized(compress(data, with_size=False))), run(data).frame()
+    yield frame(9, b"\1" + sized(compress(data, check=True))), run(data).frame()
+    yield frame(9, b"\1" + sized(compress(data, dictionary=0))), run(data).frame()
+
+
+def _of_libzstd():
+    """What libzstd made of the long run: blocks that are not read here, the second with a checksum."""
+    for made in OF_LIBZSTD:
+        yield frame(9, b"\1" + sized(bytes.fromhex(made))), run(long_run()).frame()
+    assert bytes.fromhex(OF_LIBZSTD[1])[-4:] == checksum(long_run())
+
+
+def _long():
+    """Frames with one byte repeated, at a limit and beyond it."""
+    event = deterministic("a tip")
+    for length in (65536, 65537):
+        message = payloads(give=[(event, b"a" * length)])
+        data = message.frame()
+        at = data.index(b"aaaa")
+        yield data[:at], length, data[at + length :]
 
 
 def _bad():
@@ -371,6 +404,7 @@ def _bad():
     yield payloads([(author, (0, bytes(32)))]).frame()
     yield frame(11, b"\0" + b"\1" + event + varint(65537) + b"x" * 100 + b"\0")
     yield lack(author, (0, bytes(32)), 1).frame()
+    yield frame(13, author + b"\2" + b"\1")
     yield bye(0, "x" * 257).frame()
     yield frame(14, b"\0\1\xff")
     yield frame(128, b"\x80\0")
@@ -388,6 +422,10 @@ def _bad():
     yield frame(9, b"\1" + sized(small + compress(b"")))
     yield frame(9, b"\1" + sized(compress(data[:-1])))
     yield frame(9, b"\1" + sized(compress(data, dictionary=7)))
+    checked = compress(data, check=True)
+    yield frame(9, b"\1" + sized(checked[:-1] + bytes([checked[-1] ^ 1])))
+    yield frame(9, b"\1" + sized(checked[:-4]))
+    yield frame(9, b"\1" + sized(bytes.fromhex("502a4d18") + sized(data)[:1] + bytes(3) + data))
     yield frame(9, b"\1" + sized(compress(bytes(RUN_MAX + 1))))
     yield frame(9, b"\1" + sized(compress(bytes(RUN_MAX + 1), with_size=False)))
     yield frame(3, top[:15])
@@ -401,6 +439,15 @@ def vectors():
     for grown, known in _same():
         assert decode(grown).called == decode(known).called
         same.append({"frame": grown.hex(), "as": known.hex()})
+    same += [{"frame": made.hex(), "as": known.hex()} for made, known in _of_libzstd()]
+    long = []
+    for start, times, end in _long():
+        try:
+            taken = decode(start + b"a" * times + end) is not None
+        except Refused:
+            taken = False
+        long.append({"start": start.hex(), "byte": "61", "times": times, "end": end.hex(), "taken": taken})
+    assert [one["taken"] for one in long] == [True, False]
     skipped = [frame(130, b""), frame(200, b"anything"), frame(255, b"\xff" * 100)]
     assert all(decode(data) is None for data in skipped)
     lengths = [(0, False), (1, True), (FRAME_MAX, True), (FRAME_MAX + 1, False), (2**32 - 1, False)]
@@ -408,6 +455,7 @@ def vectors():
         "fingerprint": FINGERPRINT.hex(),
         "messages": messages,
         "same": same,
+        "long": long,
         "skipped": [{"type": data[4], "frame": data.hex()} for data in skipped],
         "lengths": [
             {"header": length.to_bytes(4, "big").hex(), "length": length, "taken": taken}
@@ -417,8 +465,28 @@ def vectors():
     }
 
 
+def version(ours, theirs):
+    """Section 2: the version of a session, if there is one in common."""
+    found = min(ours[1], theirs[1])
+    return found if found >= max(ours[0], theirs[0]) else None
+
+
 def session_vectors():
-    """Sections 1 to 3: proofs, short hashes, digests of declines."""
+    """Sections 1 to 3: versions, proofs, short hashes, digests of declines."""
+    most = 2**64 - 1
+    ranges = [
+        ((1, 1), (1, 1)),
+        ((1, 1), (1, 3)),
+        ((1, 1), (0, 1)),
+        ((1, 1), (0, most)),
+        ((1, 1), (2, 3)),
+        ((1, 1), (0, 0)),
+        ((1, 3), (2, 5)),
+        ((2, 3), (1, 2)),
+        ((4, 5), (1, 3)),
+        ((1, 3), (3, 1)),
+    ]
+    ranges += [(theirs, ours) for ours, theirs in ranges if ours != theirs]
     binding, dialer, listener = (deterministic(name) for name in ("a binding", "a node", "another node"))
     radio = [deterministic(name, 16) for name in ("a link", "an identity", "another identity")]
     proofs = [(binding, dialer, listener), (binding, listener, dialer), tuple(radio)]
@@ -427,6 +495,10 @@ def session_vectors():
     of = [bytes(16), deterministic("a child", 16), *items_]
     authors = sorted(deterministic(f"declined {i}") for i in range(3))
     return {
+        "versions": [
+            {"ours": list(ours), "theirs": list(theirs), "version": version(ours, theirs)}
+            for ours, theirs in ranges
+        ],
         "membership": MEMBERSHIP.hex(),
         "proofs": [
             {

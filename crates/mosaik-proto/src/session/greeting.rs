@@ -6,7 +6,9 @@ use super::{Me, Notice, Session, Shared, State, held};
 use crate::{
     Fault,
     carrier::{Effect, Role},
-    message::{APP, Bye, ByeCode, FRAME_MAX, Greet, Hello, Message, VERSIONS, ZSTD},
+    message::{
+        APP, Bye, ByeCode, FRAME_MAX, Greet, Hello, Message, VERSIONS, ZSTD, version_in_common,
+    },
     proof::{declines_digest, membership_proof},
     reconcile::Comparison,
 };
@@ -39,15 +41,11 @@ impl Session {
     }
 
     pub(super) fn on_greet<L: Ledger>(&mut self, greet: &Greet, shared: &mut Shared<'_, L>) {
-        let version = greet.versions.1.min(*VERSIONS.end());
-        if greet.app != APP || version < greet.versions.0.max(*VERSIONS.start()) {
+        let ours = (*VERSIONS.start(), *VERSIONS.end());
+        if greet.app != APP || version_in_common(ours, greet.versions).is_none() {
             let text = format!(
                 "no common protocol: this node speaks {APP} {} to {}, the other {} {} to {}",
-                VERSIONS.start(),
-                VERSIONS.end(),
-                greet.app,
-                greet.versions.0,
-                greet.versions.1,
+                ours.0, ours.1, greet.app, greet.versions.0, greet.versions.1,
             );
             return self.bye(Bye::new(ByeCode::Version, text), shared);
         }
