@@ -357,6 +357,7 @@ impl Replica {
             self.feeds.release(wall, ledger)?;
         }
         self.tell_twins(now, effects);
+        self.end_lasting_duplicates(now, ledger, effects)?;
         let mut notices = Vec::new();
         let open = self.sessions.values().filter(|session| session.is_open()).count();
         // The newest go: what lasts is worth keeping.
@@ -401,6 +402,26 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn end_lasting_duplicates<L: Ledger>(
+        &mut self,
+        now: Now,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        let (mut seen, mut again) = (BTreeSet::new(), BTreeSet::new());
+        for session in self.sessions.values().filter(|session| session.is_open()) {
+            let Some(hello) = session.hello() else { continue };
+            let ends = (session.peer, hello.boot);
+            if !seen.insert(ends) {
+                again.insert(ends);
+            }
+        }
+        for (peer, boot) in again {
+            self.end_duplicates(now, peer, boot, ledger, effects)?;
+        }
+        Ok(())
     }
 
     fn dial_due(&mut self, now: Now, effects: &mut Vec<Effect>) {

@@ -18,6 +18,9 @@ use crate::{
     message::{LOCATOR_MAX, LackReason},
 };
 
+/// How long a `Want` waits for credit, in milliseconds: its asker gives it up after as long.
+const WAIT_MS: u64 = 60_000;
+
 /// A `Want` that is being served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Serve {
@@ -30,6 +33,8 @@ pub(crate) struct Serve {
     path: Vec<Segment>,
     /// Whether a run went: the first goes whatever the credit.
     begun: bool,
+    /// Since when it waits for credit.
+    waits_since_ms: Option<u64>,
 }
 
 /// What one step of serving gives.
@@ -97,7 +102,18 @@ impl Serve {
             }
         }
         path.reverse();
-        Ok(Ok(Self { author, tip, credit, path, begun: false }))
+        Ok(Ok(Self { author, tip, credit, path, begun: false, waits_since_ms: None }))
+    }
+
+    /// More credit came for it.
+    pub(crate) fn grant(&mut self, credit: u64) {
+        self.credit = self.credit.saturating_add(credit);
+        self.waits_since_ms = None;
+    }
+
+    /// It waits for credit at `now_ms`. Whether it is still worth keeping.
+    pub(crate) fn waits(&mut self, now_ms: u64) -> bool {
+        *self.waits_since_ms.get_or_insert(now_ms) + WAIT_MS > now_ms
     }
 
     /// Reads the next run, if the credit allows one.

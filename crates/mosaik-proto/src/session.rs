@@ -33,7 +33,7 @@ use crate::{
     asks::Asks,
     carrier::{Effect, Now, Role, SessionId},
     feeds::{Feeds, Wall},
-    message::{Bye, ByeCode, FRAME_MAX, Hello, Message, ZSTD},
+    message::{Ask, Bye, ByeCode, FRAME_MAX, Hello, Message, ZSTD},
     reconcile::{Comparison, Held, Stray},
     serve::Serve,
 };
@@ -118,6 +118,8 @@ pub(crate) struct Session {
     /// Bytes of frames handed to the carrier and not yet sent.
     queued: usize,
     serves: VecDeque<Serve>,
+    /// Payloads that the peer asked for and that still go.
+    gives: VecDeque<Ask>,
     /// The greatest event of this node's own feed that the peer is known to hold.
     own_held: Option<Tip>,
     /// The last own event when the topmost hash was told last.
@@ -167,6 +169,7 @@ impl Session {
             unasked: 0,
             queued: 0,
             serves: VecDeque::new(),
+            gives: VecDeque::new(),
             own_held: None,
             told_own: None,
             next_root_ms: None,
@@ -272,7 +275,7 @@ impl Session {
             Message::Want(want) => return self.on_want(&want, shared),
             Message::Run(run) => return self.on_run(&run, shared),
             Message::Have(author, tip) => return self.on_have(author, tip, shared),
-            Message::Payloads(payloads) => return self.on_payloads(&payloads, shared),
+            Message::Payloads(payloads) => return self.on_payloads(payloads, shared),
             Message::Decline(author, _) => {
                 self.on_decline(author, shared);
                 return Ok(());
@@ -354,6 +357,7 @@ impl Session {
     fn over_quietly<L: Ledger>(&mut self, bye: Bye, shared: &mut Shared<'_, L>) {
         self.state = State::Over;
         self.serves.clear();
+        self.gives.clear();
         shared.asks.close(self.id);
         shared.notices.push(Notice::Over(self.id, bye));
     }

@@ -126,9 +126,10 @@ impl Replica {
         Ok(())
     }
 
-    /// A head told by gossip is asked of the neighbour that passed it on.
+    /// A head told by gossip is asked of the neighbour that passed it on, over its newest session:
+    /// an older one may be dead already.
     pub(super) fn claim_from(&mut self, now: Now, from: NodeId, author: AuthorId, tip: Tip) {
-        let session = self.sessions.values().find(|s| s.peer == from && s.is_open());
+        let session = self.sessions.values().rev().find(|s| s.peer == from && s.is_open());
         if let Some(session) = session {
             let greatest = self.feeds.feed(&author).map_or(0, |feed| feed.greatest().seq);
             let gap = tip.seq.saturating_sub(greatest);

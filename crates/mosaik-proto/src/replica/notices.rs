@@ -14,6 +14,9 @@ use crate::{
 
 /// How long a peer that closed an idle session is left alone, in milliseconds.
 const DONE_WAIT_MS: u64 = 60_000;
+/// How long the listener of two connections waits for their dialer to end one, in milliseconds: longer
+/// than a dead connection takes to be noticed (8 s).
+const DUPLICATE_WAIT_MS: u64 = 10_000;
 
 impl Replica {
     pub(super) fn on_notices<L: Ledger>(
@@ -66,8 +69,9 @@ impl Replica {
     }
 
     /// Of two connections between the same node and boot number the one stays that the smaller id
-    /// dialed; of two that one side dialed, the newer: its other end is there.
-    fn end_duplicates<L: Ledger>(
+    /// dialed. Of two that one side dialed that side keeps the newer; the other, which may have seen
+    /// them open in another order, leaves it the choice for a while.
+    pub(super) fn end_duplicates<L: Ledger>(
         &mut self,
         now: Now,
         peer: NodeId,
@@ -80,16 +84,18 @@ impl Replica {
         let same = |s: &&Session| {
             s.peer == peer && s.is_open() && s.hello().is_some_and(|hello| hello.boot == boot)
         };
-        let mut same: Vec<(bool, u64, SessionId)> = self
-            .sessions
-            .values()
-            .filter(same)
-            .map(|session| (dialed_by_smaller(session), session.opened_ms, session.id))
-            .collect();
-        same.sort_unstable();
-        same.pop();
+        let mut same: Vec<&Session> = self.sessions.values().filter(same).collect();
+        same.sort_unstable_by_key(|s| (dialed_by_smaller(s), s.opened_ms, s.id));
+        let Some(kept) = same.pop() else { return Ok(()) };
+        let is_theirs = |session: &Session| {
+            session.role == Role::Listener
+                && kept.role == Role::Listener
+                && kept.opened_ms + DUPLICATE_WAIT_MS > now.mono_ms
+        };
+        let surplus: Vec<SessionId> =
+            same.into_iter().filter(|session| !is_theirs(session)).map(|s| s.id).collect();
         let mut notices = Vec::new();
-        for (_, _, surplus) in same {
+        for surplus in surplus {
             let (session, mut shared) = self.session(now, surplus, ledger, effects, &mut notices);
             if let Some(session) = session {
                 session

@@ -50,7 +50,7 @@ impl Session {
 
     /// Whether this session has nothing to do but to wait for news.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_syncing() && self.serves.is_empty()
+        !self.is_syncing() && self.serves.is_empty() && self.gives.is_empty()
     }
 
     /// When the last comparison began and whether it was strict, if all it showed is settled.

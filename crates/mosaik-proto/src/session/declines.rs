@@ -48,6 +48,7 @@ impl Session {
         let Some(reason) = shared.feeds.declines(author) else { return false };
         self.skip.insert(*author);
         shared.asks.forget(author);
+        self.serves.retain(|serve| serve.author != *author);
         if self.told.insert(*author) {
             self.send(Message::Decline(*author, reason), shared.effects);
         }

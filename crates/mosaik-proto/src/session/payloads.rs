@@ -11,12 +11,14 @@ use crate::{
     message::{Ask, FRAME_MAX, FRAME_MIN, Message, Payloads},
 };
 
-/// Absent payloads asked for at a time: even the longest then fit one frame.
+/// Absent payloads asked for at a time: below a MiB even where all are as long as may be.
 const ASKS_MAX: usize = 15;
-/// Of a peer's asks in one frame only so many are looked up; the others are told to lack.
+/// Of a peer's asks only so many are kept; the others are told to lack.
 const GIVES_MAX: usize = 64;
 /// Bytes of a given payload beside its own, at the most.
 const GIVE_OVERHEAD: usize = 64;
+/// Bytes of a payload that is lacked.
+const LACK_LEN: usize = 32;
 
 impl Session {
     pub(super) fn ask_payloads<L: Ledger>(
@@ -36,10 +38,10 @@ impl Session {
 
     pub(super) fn on_payloads<L: Ledger>(
         &mut self,
-        payloads: &Payloads,
+        payloads: Payloads,
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
-        self.give_payloads(&payloads.ask, shared)?;
+        self.note_asks(payloads.ask, shared);
         let was_waiting = self.awaits_payloads();
         for (id, bytes) in &payloads.give {
             if let Some(at) = self.take_pending(id) {
@@ -60,38 +62,51 @@ impl Session {
         self.round.as_mut()?.payloads.remove(id)
     }
 
-    fn give_payloads<L: Ledger>(
+    /// Notes what the peer asks for; beyond [`GIVES_MAX`] it lacks at once.
+    fn note_asks<L: Ledger>(&mut self, asks: Vec<Ask>, shared: &mut Shared<'_, L>) {
+        let mut asks = asks.into_iter();
+        let room = GIVES_MAX - self.gives.len();
+        self.gives.extend(asks.by_ref().take(room));
+        let lack: Vec<EventId> = asks.map(|ask| ask.tip.id).collect();
+        if !lack.is_empty() {
+            self.send(Message::Payloads(Payloads { lack, ..Payloads::default() }), shared.effects);
+        }
+    }
+
+    /// Answers what was asked for, in as many frames as it takes, as long as the carrier has room.
+    pub(super) fn give_payloads<L: Ledger>(
         &mut self,
-        asks: &[Ask],
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
-        if asks.is_empty() {
-            return Ok(());
-        }
-        let mut answer = Payloads::default();
-        let frame_max = self.hello.as_ref().map_or(FRAME_MIN, |hello| hello.frame_max);
-        let frame_max = FRAME_MAX.min(frame_max as usize);
-        let mut room = frame_max.min(SEND_AHEAD.saturating_sub(self.queued));
-        room = room.saturating_sub(asks.len() * GIVE_OVERHEAD);
-        for (i, ask) in asks.iter().enumerate() {
-            let branch = match i {
-                ..GIVES_MAX => shared.feeds.find(&ask.author, ask.tip, shared.ledger)?,
-                _ => None,
-            };
-            let event = match branch {
-                Some(branch) => shared.ledger.events(branch, ask.tip.seq, ask.tip.seq, 0)?.pop(),
-                None => None,
-            };
-            match event.as_ref().and_then(|event| event.payload.bytes()) {
-                Some(bytes) if bytes.len() <= room => {
-                    room -= bytes.len();
-                    answer.give.push((ask.tip.id, bytes.to_vec()));
+        let frame_max = self.hello.as_ref().map_or(FRAME_MIN, |hello| hello.frame_max) as usize;
+        while self.queued < SEND_AHEAD && !self.gives.is_empty() {
+            let mut room = frame_max.min(FRAME_MAX) - GIVES_MAX * LACK_LEN;
+            let mut answer = Payloads::default();
+            while let Some(ask) = self.gives.front() {
+                match payload(ask, shared)? {
+                    None => answer.lack.push(ask.tip.id),
+                    Some(bytes) => {
+                        let len = bytes.len() + GIVE_OVERHEAD;
+                        if len > room {
+                            break;
+                        }
+                        room -= len;
+                        answer.give.push((ask.tip.id, bytes));
+                    }
                 }
-                // It doesn't fit: the next comparison asks again.
-                _ => answer.lack.push(ask.tip.id),
+                self.gives.pop_front();
             }
+            self.send(Message::Payloads(answer), shared.effects);
         }
-        self.send(Message::Payloads(answer), shared.effects);
         Ok(())
     }
+}
+
+/// The payload that is asked for, if it is here.
+fn payload<L: Ledger>(ask: &Ask, shared: &mut Shared<'_, L>) -> Result<Option<Vec<u8>>, Fault<L>> {
+    let Some(branch) = shared.feeds.find(&ask.author, ask.tip, shared.ledger)? else {
+        return Ok(None);
+    };
+    let event = shared.ledger.events(branch, ask.tip.seq, ask.tip.seq, 0)?.pop();
+    Ok(event.and_then(|event| event.payload.bytes().map(<[u8]>::to_vec)))
 }

@@ -152,7 +152,7 @@ impl Session {
         }
         let same = |serve: &&mut Serve| serve.author == author && serve.tip == want.tip;
         if let Some(serve) = self.serves.iter_mut().find(same) {
-            serve.credit = serve.credit.saturating_add(want.credit);
+            serve.grant(want.credit);
             return Ok(());
         }
         if self.serves.len() >= SERVES_MAX {
@@ -172,8 +172,9 @@ impl Session {
         Ok(())
     }
 
-    /// Reads runs for the peer's `Want`s, in turn, as long as the carrier has room.
+    /// Reads payloads and runs that the peer asked for, in turn, as long as the carrier has room.
     pub(crate) fn pump<L: Ledger>(&mut self, shared: &mut Shared<'_, L>) -> Result<(), Fault<L>> {
+        self.give_payloads(shared)?;
         let mut waiting = 0;
         while self.queued < SEND_AHEAD && waiting < self.serves.len() {
             let Some(mut serve) = self.serves.pop_front() else { break };
@@ -183,6 +184,8 @@ impl Session {
                     self.serves.push_back(serve);
                     waiting = 0;
                 }
+                // One that was abandoned must not keep a place for ever.
+                Served::Waits if !serve.waits(shared.now.mono_ms) => {}
                 Served::Waits => {
                     self.serves.push_back(serve);
                     waiting += 1;

@@ -21,7 +21,9 @@ fn of_two_connections_both_ends_keep_the_same() {
             assert_eq!(sessions[0].role == Role::Dialer, node == smaller);
         }
     }
-    assert!(pair.ends.iter().all(|bye| bye.code == ByeCode::Duplicate));
+    // And the answers to that.
+    let is_expected = |code| matches!(code, ByeCode::Duplicate | ByeCode::Done);
+    assert!(pair.ends.iter().all(|bye| is_expected(bye.code)), "{:?}", pair.ends);
 }
 
 #[test]
@@ -31,10 +33,28 @@ fn a_new_connection_of_the_same_dialer_takes_the_place_of_its_dead_one() {
     pair.pass(100);
     pair.connect(0);
     pair.settle();
-    for node in &pair.nodes {
-        let sessions = node.replica.sessions();
-        assert_eq!(sessions.iter().map(|s| s.session).collect::<Vec<_>>(), [SessionId(2)]);
-    }
+    let sessions = |node: &Node| -> Vec<SessionId> {
+        node.replica.sessions().iter().map(|session| session.session).collect()
+    };
+    assert_eq!(sessions(&pair.nodes[0]), [SessionId(2)]);
+    // The listener can't know which of the two is dead before some time has passed.
+    assert_eq!(sessions(&pair.nodes[1]), [SessionId(1), SessionId(2)]);
+    pair.pass(16_000);
+    assert_eq!(sessions(&pair.nodes[1]), [SessionId(2)]);
+}
+
+/// Each end knows its own order only: with both choosing, both connections could be ended.
+#[test]
+fn of_two_connections_of_one_dialer_the_dialer_ends_one() {
+    let mut pair = Pair::new(Node::new(1), Node::new(2));
+    pair.connect(0);
+    pair.connect(0);
+    pair.settle();
+    assert_eq!(pair.nodes[0].replica.sessions().len(), 1);
+    assert_eq!(pair.nodes[1].replica.sessions().len(), 1);
+    // What the dialer said, and the listener's answer to it.
+    let codes: Vec<ByeCode> = pair.ends.iter().map(|bye| bye.code).collect();
+    assert_eq!(codes, [ByeCode::Duplicate, ByeCode::Done]);
 }
 
 #[test]
