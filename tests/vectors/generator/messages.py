@@ -388,6 +388,7 @@ def _bad():
     yield items("", [(author, [])]).frame()
     yield items("", [(author, [(0, bytes(32))])]).frame()
     yield items("", [(author, [(2, event), (1, event)])]).frame()
+    yield items("", [(author, tries._tips("x", 65))]).frame()
     yield items("", [one], shorts).frame()
     many = [(i.to_bytes(32, "big"), [(1, event)]) for i in range(1025)]
     yield frame(6, tries.prefix("") + varint(1025) + b"".join(tries.item(*i) for i in many[:20]) + b"\0\0")
