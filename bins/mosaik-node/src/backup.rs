@@ -14,6 +14,9 @@ use crate::directory::{Directory, DirectoryError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeError {
+    /// A store without an author.
+    #[error("no node has run here yet: there is nothing to copy")]
+    NoKeys,
     /// Keys or network id.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -35,6 +38,9 @@ pub fn write(
     out: impl io::Write,
     go_on: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<[u8; 32], MakeError> {
+    if !directory.has_author() {
+        return Err(MakeError::NoKeys);
+    }
     let keys = directory.keys()?;
     let network = directory.network()?;
     let network = network.filter(|known| secret || known.kind() == NetworkKind::Public);

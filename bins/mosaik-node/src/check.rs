@@ -35,6 +35,7 @@ pub fn check(
         signatures: report.signatures,
         arrivals: report.arrivals,
         missing: report.missing,
+        pruned: report.pruned,
         held_back: report.held_back,
         cells: report.cells,
         view_digest: report.digest.map(|digest| data_encoding::HEXLOWER.encode(&digest)),

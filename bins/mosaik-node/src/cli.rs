@@ -276,6 +276,17 @@ pub(crate) struct EventList {
 pub(crate) enum EventVerb {
     /// All of them
     List(EventList),
+    /// One of them, by its place in a feed
+    #[command(visible_alias = "get")]
+    Show {
+        /// Its author, or how that begins
+        author: String,
+        /// Its place in that author's feed, from 1
+        seq: u64,
+        /// If its payload was pruned, fetch it from a peer that has it
+        #[arg(long)]
+        fetch: bool,
+    },
     /// Append one of an application's own kind
     Emit {
         /// Its kind: 1 to 64 of a-z, 0-9, '.', '_' and '-'

@@ -20,7 +20,8 @@ use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
     DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, NAME,
-    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, RETENTION, STORE_MAX, SYNC_INTERVAL,
+    SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -30,7 +31,10 @@ use self::{
     },
 };
 
-use crate::log::{Format, Level};
+use crate::{
+    log::{Format, Level},
+    retention::Rule,
+};
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +65,8 @@ pub struct Config {
     pub rate_down: u64,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
+    /// Which payloads of applications' own kinds are pruned when; empty: none.
+    pub retention: Vec<Rule>,
     /// What is logged.
     pub log_level: Level,
     /// In which form.
@@ -220,6 +226,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
+        retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         log_level: reading.one(&LOG_LEVEL, str::parse, Level::default)?,
         log_format: reading.one(&LOG_FORMAT, str::parse, Format::default)?,
         log_dir: reading.optional_path(&LOG_DIR)?,

@@ -56,6 +56,16 @@ pub enum Request {
         /// Told when synced.
         reply: oneshot::Sender<()>,
     },
+    /// Ask the peers for the absent payloads at one place of a feed, also for those that retention has
+    /// taken. Answered as [`Request::Compare`].
+    Fetch {
+        /// Whose feed.
+        author: AuthorId,
+        /// Which place.
+        seq: u64,
+        /// Told when every peer's answer is here.
+        reply: oneshot::Sender<()>,
+    },
     /// Move what the store holds together, and give the rest back to the disk. Waits some seconds for
     /// those who read; nothing else is done meanwhile.
     Compact {
@@ -230,6 +240,16 @@ impl Handle {
     /// [`WriteError::Stopping`].
     pub async fn synced(&self) -> Result<(), WriteError> {
         self.ask(|reply| Request::Compare { reply }).await
+    }
+
+    /// Asks the peers for the absent payloads at one place of a feed, and returns when a comparison that
+    /// began after the call has ended. Dropping the future gives it up.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn fetch(&self, author: AuthorId, seq: u64) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Fetch { author, seq, reply }).await
     }
 
     /// Makes the store as small as it can be.

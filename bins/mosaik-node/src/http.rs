@@ -112,6 +112,8 @@ fn router(app: App) -> Router {
         .route("/records/{record}/archive", post(write::archive))
         .route("/events", get(look::events).post(write::emit))
         .route("/events/stream", get(stream::events))
+        .route("/events/{author}/{seq}", get(look::event))
+        .route("/events/{author}/{seq}/fetch", post(wait::fetch))
         .route("/import", post(write::import))
         .route("/export", get(stream::export))
         .route("/db/check", get(db::check))

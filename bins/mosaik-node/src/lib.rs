@@ -17,6 +17,7 @@ pub mod node;
 mod owner;
 pub mod reads;
 pub mod record_id;
+pub mod retention;
 mod snapshot;
 mod strangers;
 

@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// A wall clock before this was never set: the program is younger (2026-11-01, Unix ms).
-const CLOCK_FLOOR_MS: u64 = 1_793_491_200_000;
+pub(crate) const CLOCK_FLOOR_MS: u64 = 1_793_491_200_000;
 /// Authors that a node takes; a tip counts like one.
 const AUTHORS_MAX: usize = 1_000_000;
 
@@ -133,6 +133,7 @@ impl Node {
                 seed: rand::random(),
             },
             store_max: config.store_max,
+            retention: config.retention,
             carriers: Carriers::new(vec![Box::new(net)]),
             inputs,
             chain,

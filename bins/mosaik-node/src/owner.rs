@@ -10,6 +10,7 @@
 //!   reopened, a new replica is built from it. Until that succeeds reads go on, nothing is
 //!   acknowledged, and the snapshot says why. A crash and a failed commit share this one way back.
 
+mod retain;
 mod room;
 mod work;
 
@@ -34,12 +35,14 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use self::{
+    retain::Retention,
     room::Room,
     work::{Outcome, Pending, Taken, Work, carry_out},
 };
 use crate::{
     carrier::Carriers,
     handle::{Appended, Desk, Request, WriteError},
+    retention::Rule,
     snapshot,
     strangers::Strangers,
 };
@@ -63,6 +66,8 @@ pub(crate) struct Parts {
     pub(crate) config: replica::Config,
     /// Bytes that the store may take; 0: as many as the disk has.
     pub(crate) store_max: u64,
+    /// Which payloads are pruned when.
+    pub(crate) retention: Vec<Rule>,
     pub(crate) carriers: Carriers,
     pub(crate) inputs: mpsc::Receiver<Delivery>,
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
@@ -102,6 +107,7 @@ pub(crate) struct Owner {
     own_addresses: Addresses,
     degraded: Option<String>,
     room: Room,
+    retention: Retention,
     last_arrival: u64,
     shown: Option<Instant>,
     /// Whether something may have changed since.
@@ -112,7 +118,8 @@ pub(crate) struct Owner {
 impl Owner {
     /// Builds the replica on the store; both are fresh, so an error ends the start.
     pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
-        let Parts { store, config, store_max, carriers, inputs, chain, desk, started } = parts;
+        let Parts { store, config, store_max, retention, .. } = parts;
+        let Parts { carriers, inputs, chain, desk, started, .. } = parts;
         let (chain, chain_events) = chain.unzip();
         let mut owner = Self {
             store,
@@ -134,6 +141,7 @@ impl Owner {
             own_addresses: Addresses::default(),
             degraded: None,
             room: Room::new(store_max),
+            retention: Retention::new(retention),
             last_arrival: 0,
             shown: None,
             is_stale: true,
@@ -165,6 +173,7 @@ impl Owner {
         self.batch(first, vec![Work::Profile(name)]);
         loop {
             self.compact_if_asked();
+            self.retain_if_due();
             self.show();
             let woken = self.sleep().await;
             let mut taken = Taken::default();
@@ -204,7 +213,8 @@ impl Owner {
         let timeout_ms = self.replica.as_ref().map_or(u64::MAX, Replica::next_timeout_ms);
         let due = self.started.checked_add(Duration::from_millis(timeout_ms));
         let show = self.shown.filter(|_| self.is_stale).map(|shown| shown + SHOW_EVERY);
-        let wake = [due, show, self.reopen_at, self.room.next_try()].into_iter().flatten().min();
+        let room = [self.room.next_try(), self.retention.next_step()];
+        let wake = [due, show, self.reopen_at].into_iter().chain(room).flatten().min();
         let wake = wake.unwrap_or(now + Duration::from_secs(60)).max(now);
         tokio::select! {
             biased;
@@ -240,6 +250,11 @@ impl Owner {
             }
             Request::Compare { reply } => {
                 self.synced.push((self.now().mono_ms, reply));
+                taken.inputs.push(Input::Compare);
+            }
+            Request::Fetch { author, seq, reply } => {
+                self.synced.push((self.now().mono_ms, reply));
+                taken.works.push(Work::Want(author, seq));
                 taken.inputs.push(Input::Compare);
             }
             Request::Compact { reply } => self.room.ask(reply),
@@ -463,7 +478,7 @@ impl Owner {
             match work {
                 Work::Edit(_, reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
                 Work::Reply(reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
-                Work::Profile(_) => {}
+                Work::Profile(_) | Work::Want(..) => {}
             }
         }
     }

@@ -26,6 +26,9 @@ use serde_json::{Value as Json, json};
 /// Arrivals in one page of events: a run of 1,024 events each at most.
 const ARRIVALS_PER_PAGE: usize = 64;
 
+/// Arrivals that are read at once to find one of them.
+const ARRIVALS_LOOKED_THROUGH: usize = 4096;
+
 /// Bytes of payload after which a page of events ends.
 ///
 /// 1 MiB: a page is held in memory as JSON, several times that.
@@ -292,6 +295,38 @@ impl Snapshot {
         }
         page.more = page.next < self.reader.last_arrival()?;
         Ok(page)
+    }
+
+    /// The events at one place of a feed: one, or one a branch where its key was used twice.
+    pub fn events_at(&self, author: &AuthorId, seq: u64) -> Result<Events> {
+        let mut found = Events { schema: SCHEMA, events: Vec::new(), next: 0, more: false };
+        for branch in self.reader.branches()? {
+            if branch.author != *author || !branch.covers(seq) {
+                continue;
+            }
+            let events = self.reader.events(branch.id, seq, seq, 0)?;
+            let arrival = self.arrival_of(branch.id, seq)?;
+            if let (Some(event), Some(arrival)) = (events.first(), arrival) {
+                found.events.push(event_document(&arrival, event));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The run that an event came in. Looks through the log, which has no index: rows are short.
+    fn arrival_of(&self, branch: BranchId, seq: u64) -> Result<Option<Arrival>> {
+        let mut after = 0;
+        loop {
+            let page = self.reader.arrivals(after, ARRIVALS_LOOKED_THROUGH)?;
+            let Some(last) = page.last() else { return Ok(None) };
+            after = last.number;
+            let holds = |arrival: &&Arrival| {
+                arrival.branch == branch && (arrival.first_seq..=arrival.last_seq).contains(&seq)
+            };
+            if let Some(found) = page.iter().find(holds) {
+                return Ok(Some(*found));
+            }
+        }
     }
 
     /// Adds the events of one arrival; returns the bytes of their payloads.

@@ -174,6 +174,18 @@ impl Client {
         self.get(&format!("/events{query}")).await
     }
 
+    /// The events at one place of a feed: one, or one a branch. With `fetch` an absent payload is asked of
+    /// the peers first.
+    pub async fn event(&self, author: &str, seq: u64, fetch: bool) -> Result<Events, ClientError> {
+        let path = format!("/events/{}/{seq}", encode(author));
+        if fetch {
+            return self
+                .send(Method::POST, &format!("{path}/fetch"), &serde_json::Map::new())
+                .await;
+        }
+        self.get(&path).await
+    }
+
     /// Events after the arrival `since`, and then new ones as they come, until the node stops.
     pub async fn follow(&self, since: u64) -> Result<EventStream, ClientError> {
         let body = self.stream(&format!("/events/stream?since={since}")).await?;

@@ -44,6 +44,9 @@ pub struct Checked {
     pub arrivals: u64,
     /// Payloads that should be here and aren't.
     pub missing: u64,
+    /// Payloads that are absent and not asked for: retention took them.
+    #[serde(default)]
+    pub pruned: u64,
     /// Events that wait outside the view.
     pub held_back: u64,
     /// Cells of the view.

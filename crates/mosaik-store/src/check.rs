@@ -64,6 +64,8 @@ pub struct Report {
     pub arrivals: u64,
     /// Payloads that should be here and aren't.
     pub missing: u64,
+    /// Payloads of applications' own kinds that are absent and not asked for.
+    pub pruned: u64,
     /// Events that wait outside the view.
     pub held_back: u64,
     /// Cells of the view.
@@ -192,6 +194,7 @@ impl Reader {
             signatures: 0,
             arrivals: 0,
             missing: 0,
+            pruned: 0,
             held_back: 0,
             cells: 0,
             digest: None,

@@ -42,6 +42,22 @@ impl fmt::Debug for Batch<'_> {
     }
 }
 
+/// Payloads that were taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// How many.
+    pub payloads: u64,
+    /// How long they were in all.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Pruned {
+    fn add_assign(&mut self, more: Self) {
+        self.payloads += more.payloads;
+        self.bytes += more.bytes;
+    }
+}
+
 /// What became of a batch.
 pub(crate) enum End {
     /// There is something to commit.
@@ -76,6 +92,38 @@ impl<'txn> Batch<'txn> {
         let events = self.events.to_le_bytes();
         self.tables.meta.insert(META_EVENTS, events.as_slice())?;
         Ok(End::Changed)
+    }
+
+    /// Takes away the payloads of those events from `from` to `to` for which `is_due` says so, the last
+    /// first, and takes those of them that are absent off the missing list: they are not asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] of the disk, or of a block that is damaged.
+    pub fn prune(
+        &mut self,
+        branch: BranchId,
+        from: u64,
+        to: u64,
+        is_due: &mut dyn FnMut(&Event) -> bool,
+    ) -> Result<Pruned> {
+        let pruned = self.prune_blocks(branch, from, to, is_due);
+        self.watch(pruned)
+    }
+
+    /// Puts an absent payload on the missing list: it is asked for again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batch::prune`].
+    pub fn want(&mut self, branch: BranchId, seq: u64) -> Result<()> {
+        let events = self.events(branch, seq, seq, 0)?;
+        let Some(event) = events.first().filter(|event| event.payload.bytes().is_none()) else {
+            return Ok(());
+        };
+        self.changed = true;
+        let put = self.put_missing(branch, event);
+        self.watch(put)
     }
 
     /// At most `max` arrivals after the one of number `after`, in order.
@@ -240,6 +288,53 @@ impl<'txn> Batch<'txn> {
         self.put_events(branch, Cutter::begin(first_seq, base), &block)?;
         self.tables.missing.remove((&key.0, branch.0, seq, &key.1))?;
         Ok(())
+    }
+
+    fn prune_blocks(
+        &mut self,
+        branch: BranchId,
+        from: u64,
+        to: u64,
+        is_due: &mut dyn FnMut(&Event) -> bool,
+    ) -> Result<Pruned> {
+        let row = self.branch(branch)?;
+        let (from, to) = (from.max(row.first_seq()), to.min(row.tip.seq));
+        let mut pruned = Pruned::default();
+        if from > to {
+            return Ok(pruned);
+        }
+        let mut blocks = Vec::new();
+        read::blocks(&self.tables, self.hasher, &row, from, |events| {
+            let is_last = events.last().is_none_or(|last| last.seq >= to);
+            blocks.push(events);
+            !is_last
+        })?;
+        for mut events in blocks.into_iter().rev() {
+            let before = pruned;
+            for event in events.iter_mut().rev() {
+                if !(from..=to).contains(&event.seq) || !is_due(event) {
+                    continue;
+                }
+                let (author, id) = (event.author.as_bytes(), event.id.as_bytes());
+                match &event.payload {
+                    Payload::Absent { .. } => {
+                        let key = (author, branch.0, event.seq, id);
+                        self.changed |= self.tables.missing.remove(key)?.is_some();
+                    }
+                    Payload::Present(bytes) => {
+                        let (len, hash) = (bytes.len() as u32, event.payload.hash());
+                        pruned += Pruned { payloads: 1, bytes: u64::from(len) };
+                        event.payload = Payload::Absent { len, hash };
+                    }
+                }
+            }
+            if pruned != before {
+                self.changed = true;
+                let (first_seq, base) = (events[0].seq, events[0].prev);
+                self.put_events(branch, Cutter::begin(first_seq, base), &events)?;
+            }
+        }
+        Ok(pruned)
     }
 
     fn take_held(&mut self, until_ms: u64, max: usize) -> Result<Vec<(Hlc, BranchId, u64)>> {

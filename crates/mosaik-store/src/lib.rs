@@ -24,7 +24,7 @@ mod tables;
 
 pub use backup::{Backup, BackupError, BackupHead, BackupOf, Restored};
 pub use check::{CheckError, CheckPhase, CheckProgress, Finding, Report, ViewState};
-pub use commit::Batch;
+pub use commit::{Batch, Pruned};
 pub use disk::MemoryDisk;
 pub use fault::{CompactError, OpenError, StoreError};
 pub use migrate::SCHEMA;

@@ -170,9 +170,10 @@ fn print_checked(checked: &Checked) -> Result<(), Failed> {
     line(
         "lists",
         format!(
-            "{}, {} missing, {} held back",
+            "{}, {} missing, {} pruned, {} held back",
             count(checked.arrivals, "arrival"),
             checked.missing,
+            checked.pruned,
             checked.held_back
         ),
     )?;

@@ -66,6 +66,9 @@ pub(crate) struct RunFlags {
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
+    /// Prune payloads of an application's own kind: by age (sensor.*:30d) or bytes (photo:1GB)
+    #[arg(long, value_name = "KIND:LIMIT", help_heading = NODE)]
+    retention: Vec<String>,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = NODE)]
     log_level: Option<String>,
@@ -101,6 +104,7 @@ impl RunFlags {
             sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
             rate_down: self.rate_down.or(weaker.rate_down),
             store_max: self.store_max.or(weaker.store_max),
+            retention: either(self.retention, weaker.retention),
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
             log_dir: self.log_dir.or(weaker.log_dir),
@@ -119,7 +123,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (false, false) => vec!["true".to_owned()],
         (false, true) => Vec::new(),
     };
-    let said: [(&config::Key, Vec<String>); 18] = [
+    let said: [(&config::Key, Vec<String>); 19] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -135,6 +139,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::SYNC_JITTER, text(&run.sync_jitter)),
         (&config::RATE_DOWN, text(&run.rate_down)),
         (&config::STORE_MAX, text(&run.store_max)),
+        (&config::RETENTION, run.retention.clone()),
         (&config::LOG_LEVEL, text(&run.log_level)),
         (&config::LOG_FORMAT, text(&run.log_format)),
         (&config::LOG_DIR, path(&run.log_dir)),

@@ -4,8 +4,8 @@ use mosaik_api::{
     SCHEMA,
     client::{Client, ClientError},
     document::{
-        Event, Events, Feeds, Peer, PeerState, Peers, Record, RecordLine, Records, Slots, State,
-        Status,
+        Event, Events, Feeds, PayloadState, Peer, PeerState, Peers, Record, RecordLine, Records,
+        Slots, State, Status,
     },
     failure::Code,
     time::format_ms,
@@ -53,6 +53,10 @@ pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), 
         Noun::Conflicts => conflicts(client, json).await,
         Noun::View { digest } => view(client, digest, json).await,
         Noun::Event { list, verb } => {
+            if let Some(EventVerb::Show { author, seq, fetch }) = verb {
+                nothing_before_the_verb(list == EventList::default())?;
+                return event(client, &author, seq, fetch, json).await;
+            }
             let list = match verb {
                 Some(EventVerb::List(own)) => {
                     nothing_before_the_verb(list == EventList::default())?;
@@ -354,6 +358,28 @@ async fn events(client: &Client, list: &EventList, json: bool) -> Result<(), Fai
         }
     }
     if json { print_json(&all) } else { Ok(()) }
+}
+
+async fn event(
+    client: &Client,
+    author: &str,
+    seq: u64,
+    fetch: bool,
+    json: bool,
+) -> Result<(), Failed> {
+    let feeds = client.feeds().await?.feeds;
+    let author = one_that_begins("author", feeds.iter().map(|feed| feed.author.as_str()), author)?;
+    let found = client.event(&author, seq, fetch).await?;
+    if json {
+        return print_json(&found);
+    }
+    for event in &found.events {
+        print(event_line(event))?;
+        if event.payload_state == PayloadState::Absent {
+            note("its payload is not here; --fetch asks the peers for it");
+        }
+    }
+    Ok(())
 }
 
 fn event_line(event: &Event) -> String {

@@ -36,7 +36,7 @@ fn without_a_noun_a_node_runs() {
 fn every_run_flag_reaches_its_setting() {
     let cli = parse(
         "run --name n --listen a --dht-bootstrap b --relay c --peer d --lab --sync-interval 1 \
-         --sync-jitter 2 --rate-down 3 --store-max 4 --log-level debug --log-format json --log-dir e \
+         --sync-jitter 2 --rate-down 3 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
          --data-dir f --network-file g",
     )
     .expect("all of them");
@@ -55,6 +55,7 @@ fn every_run_flag_reaches_its_setting() {
         ("sync_jitter", "2"),
         ("rate_down", "3"),
         ("store_max", "4"),
+        ("retention", "x:5d"),
         ("log_level", "debug"),
         ("log_format", "json"),
         ("log_dir", "e"),

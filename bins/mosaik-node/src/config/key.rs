@@ -60,6 +60,8 @@ pub const SYNC_JITTER: Key =
 pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
+/// Which payloads are pruned when.
+pub const RETENTION: Key = key("retention", "MOSAIK_RETENTION", Kind::List);
 /// What is logged.
 pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
 /// In which form.
@@ -68,7 +70,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 18] = [
+pub const KEYS: [&Key; 19] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -84,6 +86,7 @@ pub const KEYS: [&Key; 18] = [
     &SYNC_JITTER,
     &RATE_DOWN,
     &STORE_MAX,
+    &RETENTION,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &LOG_DIR,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 16] = [
+const SAMPLES: [(&str, &str, &str); 17] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -17,6 +17,7 @@ const SAMPLES: [(&str, &str, &str); 16] = [
     ("sync_jitter", "9", "10"),
     ("rate_down", "1000", "2000"),
     ("store_max", "3000000", "0"),
+    ("retention", "x:5d", "y.*:1GB"),
     ("log_level", "debug", "error"),
     ("log_format", "json", "text"),
     ("log_dir", "/c", "/d"),

@@ -17,6 +17,7 @@ use mosaik_api::{
     },
     failure::Code,
 };
+use mosaik_core::id::{AuthorId, ParseIdError};
 
 use super::{
     About, App,
@@ -125,6 +126,35 @@ pub(super) async fn events(State(app): State<App>, pairs: Pairs) -> Answer<Event
     let mut query = Asked::of(pairs, &["since", "limit"])?;
     let (since, limit) = (query.number("since")?.unwrap_or(0), query.number("limit")?);
     answer(&app.reads, move |snapshot| snapshot.events(since, limit)).await
+}
+
+/// The place of a feed that a path names.
+pub(super) type PlacePath = Result<Path<(String, String)>, PathRejection>;
+
+pub(super) async fn event(State(app): State<App>, place: PlacePath) -> Answer<Events> {
+    events_at(&app, place_of(place)?).await.map(Json)
+}
+
+pub(super) fn place_of(place: PlacePath) -> Result<(AuthorId, u64), Refused> {
+    let Ok(Path((author, seq))) = place else {
+        return Err(Refused::new(Code::Invalid, "the path is not UTF-8"));
+    };
+    let author = author.parse().map_err(|error: ParseIdError| {
+        Refused::new(Code::Invalid, format!("a feed is named by its author: {error}"))
+    })?;
+    let wrong = |_| Refused::new(Code::Invalid, format!("a seq is a number, not {seq:?}"));
+    Ok((author, seq.parse().map_err(wrong)?))
+}
+
+/// The events at a place; an error if there are none.
+pub(super) async fn events_at(app: &App, place: (AuthorId, u64)) -> Result<Events, Refused> {
+    let (author, seq) = place;
+    let found = read(&app.reads, move |snapshot| snapshot.events_at(&author, seq)).await?;
+    if found.events.is_empty() {
+        let sentence = format!("there is no event {seq} of {} here", author.short());
+        return Err(Refused::new(Code::NotFound, sentence));
+    }
+    Ok(found)
 }
 
 /// A segment of a path, decoded.

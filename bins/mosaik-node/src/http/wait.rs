@@ -9,7 +9,7 @@ use axum::{
 };
 use mosaik_api::{
     SCHEMA,
-    document::{PeerState, Waited},
+    document::{Events, PayloadState, PeerState, Waited},
     failure::Code,
     json::to_json,
     request::{Condition, Wait},
@@ -19,6 +19,7 @@ use mosaik_core::value::Value;
 use super::{
     App,
     answer::{Answer, Refused, read, request},
+    look::{PlacePath, events_at, place_of},
     write::values,
 };
 use crate::{
@@ -165,6 +166,37 @@ impl Until {
 fn replicas_sentence(count: &str, number: u64) -> String {
     let peers = if number == 1 { "peer holds" } else { "peers hold" };
     format!("{count} {peers} all that was written here")
+}
+
+/// How long the peers may take to give a payload.
+const FETCH_MAX: Duration = Duration::from_secs(20);
+
+/// Fetches the absent payloads at one place of a feed from peers that have them.
+pub(super) async fn fetch(State(app): State<App>, place: PlacePath) -> Answer<Events> {
+    let (author, seq) = place_of(place)?;
+    let lacks = |events: &Events| {
+        events.events.iter().any(|event| event.payload_state == PayloadState::Absent)
+    };
+    let held = events_at(&app, (author, seq)).await?;
+    if !lacks(&held) {
+        return Ok(Json(held));
+    }
+    let answered = tokio::time::timeout(FETCH_MAX, app.handle.fetch(author, seq)).await;
+    let held = events_at(&app, (author, seq)).await?;
+    if !lacks(&held) {
+        return Ok(Json(held));
+    }
+    let peers = peers_sentence(&app.handle.snapshot());
+    match answered {
+        Ok(Ok(())) => {
+            Err(Refused::new(Code::NotFound, format!("no peer has the payload; {peers}")))
+        }
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Refused::new(
+            Code::Timeout,
+            format!("no peer gave the payload within {} s; {peers}", FETCH_MAX.as_secs()),
+        )),
+    }
 }
 
 fn connected(shown: &Snapshot) -> u64 {

@@ -72,7 +72,7 @@ impl Room {
                 // Whoever asked may be gone: then nobody hears.
                 Work::Edit(_, reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
                 Work::Profile(_) => {}
-                work @ Work::Reply(_) => rest.push(work),
+                work @ (Work::Reply(_) | Work::Want(..)) => rest.push(work),
             }
         }
         rest

@@ -1,6 +1,6 @@
 //! What the owner takes into one batch, and what it decides in the batch's transaction.
 
-use mosaik_core::{record::RecordEvent, view};
+use mosaik_core::{id::AuthorId, record::RecordEvent, view};
 use mosaik_net::{Delivery, Room};
 use mosaik_proto::{
     carrier::{Effect, Input, Now},
@@ -9,7 +9,7 @@ use mosaik_proto::{
 use mosaik_store::Batch;
 use tokio::sync::oneshot;
 
-use super::Fault;
+use super::{Fault, retain::want};
 use crate::{
     edit::{self, EditError, Rows},
     handle::{Appended, WriteError},
@@ -52,6 +52,8 @@ pub(super) enum Work {
     Reply(oneshot::Sender<Result<(), WriteError>>),
     /// Say this name, if the view has another.
     Profile(String),
+    /// Ask for the absent payloads at this place of a feed.
+    Want(AuthorId, u64),
 }
 
 /// What became of it, to be told after the commit.
@@ -74,6 +76,10 @@ pub(super) fn carry_out(
     let token = *next_token;
     match work {
         Work::Reply(reply) => Ok(Some(Outcome::Done(reply))),
+        Work::Want(author, seq) => {
+            want(batch, &author, seq)?;
+            Ok(None)
+        }
         Work::Profile(name) => {
             let known = view::profile(batch, &replica.author())?;
             if known.is_none_or(|profile| profile.name != name)

@@ -249,3 +249,47 @@ fn a_store_of_an_older_program_is_migrated_when_its_node_starts() {
     node.stop();
     assert!(!copy.exists());
 }
+
+/// What is pruned here is fetched again from who has it, when somebody asks.
+#[test]
+fn payloads_are_pruned_as_retention_says_and_fetched_again_when_asked_for() {
+    let (place, other) = (Place::new(), Place::new());
+    place.run("run --network demo --retention record.create:5d").fails(2, &["not an application"]);
+    let node = place.node("demo");
+    place.run("record create R-1 --form visit a=1").is(0);
+    let value = format!("\"{}\"", "x".repeat(500));
+    for _ in 0..3 {
+        place.run(&format!("event emit sensor.sample {value}")).is(0);
+    }
+    let ticket = place.run("id --ticket").is(0).stdout;
+    let others = other.node_with("demo", &format!("--peer {}", ticket.trim()));
+    other.run("wait --record R-1 --timeout 100").is(0);
+    other.run("wait --synced --timeout 100").is(0);
+    let author = place.run("status --json").json()["author"].as_str().expect("an id").to_owned();
+    let digest = place.run("view --digest").is(0).stdout;
+    node.stop();
+
+    // The newest 600 bytes are kept: one sample, and not a second one.
+    let ticket = other.run("id --ticket").is(0).stdout;
+    let flags = format!("--retention sensor.*:600B --peer {}", ticket.trim());
+    let node = place.node_with("demo", &flags);
+    until(&place, "db check --json", |checked| checked["pruned"] == 2);
+    let show = |place: &Place, seq: u64, flag: &str| {
+        let shown = place.run(&format!("event show {} {seq} --json {flag}", &author[..8])).json();
+        shown["events"][0]["payload_state"].as_str().map(str::to_owned)
+    };
+    let last = place.run("feeds --json").json()["feeds"][0]["events"].as_u64().expect("a number");
+    assert_eq!(show(&place, last, "").as_deref(), Some("present"));
+    assert_eq!(show(&place, last - 1, "").as_deref(), Some("absent"));
+    assert_eq!(show(&place, last - 2, "").as_deref(), Some("absent"));
+    assert_eq!(place.run("view --digest").is(0).stdout, digest, "records are what they were");
+    assert_eq!(place.run("status --json").json()["missing"], 0);
+
+    place.run("wait --synced --timeout 100").is(0);
+    assert_eq!(show(&place, last - 1, "--fetch").as_deref(), Some("present"));
+    assert_eq!(show(&place, last - 2, "").as_deref(), Some("absent"), "nobody asked for that");
+    place.run(&format!("event show {author} 999")).fails(4, &["there is no event 999"]);
+    place.run("db check").is(0);
+    others.stop();
+    node.stop();
+}

@@ -7,6 +7,7 @@ use mosaik_core::{
     feed::{Branch, BranchId, Tip, Way},
     id::EventId,
     limits::RUN_EVENTS_MAX,
+    record::is_reserved,
     run::verify_head,
 };
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -221,16 +222,19 @@ impl Walk<'_, '_> {
             self.bases.insert(*child, event.id);
         }
         if let Payload::Absent { .. } = event.payload {
-            self.report.missing += 1;
             let (author, id) = (event.author.as_bytes(), event.id.as_bytes());
             let key = (author, branch.id.0, event.seq, id);
-            if self.tables.missing().get(key).map_err(StoreError::from)?.is_none() {
+            if self.tables.missing().get(key).map_err(StoreError::from)?.is_some() {
+                self.report.missing += 1;
+            } else if is_reserved(event.kind.as_str()) {
                 let what = format!(
                     "the absent payload of event {} of {} is not listed",
                     event.seq,
                     name(branch)
                 );
                 self.report.find("missing", what);
+            } else {
+                self.report.pruned += 1;
             }
         }
         if self.any_held && read::is_held_back(self.tables, event.hlc, branch.id, event.seq)? {
@@ -263,7 +267,7 @@ pub(super) fn lists(
     if missing > report.missing {
         report.find(
             "missing",
-            format!("{missing} payloads are listed, {} are absent", report.missing),
+            format!("{missing} payloads are listed, {} of them are absent", report.missing),
         );
     }
     let held = tables.held().len().map_err(StoreError::from)?;

@@ -133,8 +133,10 @@ impl Owner {
                 };
                 let _ = reply.send(answer);
             }
-            // There are no peers: both wait for ever.
-            Request::Compare { reply } | Request::Replicas { reply, .. } => {
+            // There are no peers: all wait for ever.
+            Request::Compare { reply }
+            | Request::Replicas { reply, .. }
+            | Request::Fetch { reply, .. } => {
                 self.comparing.push(reply);
             }
             Request::Block { reply, .. } | Request::Dial { reply, .. } => {
