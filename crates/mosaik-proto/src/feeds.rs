@@ -17,7 +17,7 @@ use mosaik_core::{
     event::{Draft, Event, Hasher, Payload},
     feed::{Branch, BranchId, Feed, Ledger, Place, Tip, Way},
     frontier::Frontier,
-    hlc::{Clock, Hlc, SKEW_MAX_MS, is_held_back},
+    hlc::{Clock, Hlc, OBSERVE_AHEAD_MAX_MS, SKEW_MAX_MS, is_held_back},
     id::{AuthorId, EventId, Fingerprint},
     limits::{RUN_LEN_MAX, UNSIGNED_EVENTS_MAX, UNSIGNED_PAYLOAD_MAX},
     run::{Fill, VerifiedRun},
@@ -30,6 +30,7 @@ use crate::{Fault, message::Reason};
 /// Names of this file's values in the ledger.
 const META_OWN: &str = "own last";
 const META_DECLINED: &str = "declined";
+const META_SEEN: &str = "seen";
 /// An own stamp this far ahead of a clock that nobody confirms was made by a broken clock, in ms.
 const STAMP_AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Events taken off the held-back list in one go.
@@ -79,6 +80,10 @@ pub(crate) struct Feeds {
     is_full: bool,
     key: SigningKey,
     clock: Clock,
+    /// The stamps of all that came, its greatest kept in the ledger: what its people saw before a
+    /// restart is below what they write after it.
+    seen: Clock,
+    noted_seen: Hlc,
     own_last: Option<Tip>,
     view_rule: Rule,
     /// Whether the view has changed since its digests were brought up to date.
@@ -102,6 +107,9 @@ impl Feeds {
         }
         // A damaged note is as good as none: the tips say the rest.
         let own_last = ledger.meta(META_OWN)?.and_then(|bytes| read_tip(&bytes).ok());
+        let noted_seen = ledger.meta(META_SEEN)?.and_then(|bytes| bytes.try_into().ok());
+        let noted_seen =
+            noted_seen.map_or(Hlc::default(), |b| Hlc::from_u64(u64::from_be_bytes(b)));
         let declines = ledger.meta(META_DECLINED)?.and_then(|bytes| read_declines(&bytes).ok());
         let mut feeds = Self {
             hasher: Hasher::new(fingerprint),
@@ -113,11 +121,14 @@ impl Feeds {
             is_full: false,
             key,
             clock: Clock::default(),
+            seen: Clock::default(),
+            noted_seen,
             own_last,
             view_rule: view::rule(fingerprint),
             is_view_touched: true,
         };
         feeds.resume_clock(ledger)?;
+        feeds.seen.resume(noted_seen);
         if !view::is_current(ledger)? {
             feeds.fold_all(wall, ledger)?;
         }
@@ -256,6 +267,7 @@ impl Feeds {
         if stamps_were_broken(before, wall) {
             self.clock.reset();
         }
+        self.clock.observe(self.seen.last(), wall.ms);
         let mut runs = Vec::new();
         let mut batch = OwnBatch::default();
         for Draft { kind, payload } in drafts {
@@ -348,8 +360,13 @@ impl Feeds {
         }
     }
 
-    /// Brings the view's digests up to date if it has changed: once, at the end of a batch.
+    /// At the end of a batch: notes the greatest stamp that came, and brings the view's digests up to
+    /// date if it has changed.
     pub(crate) fn settle<L: Ledger>(&mut self, ledger: &mut L) -> Result<(), Fault<L>> {
+        if self.seen.last() != self.noted_seen {
+            self.noted_seen = self.seen.last();
+            ledger.set_meta(META_SEEN, &self.noted_seen.as_u64().to_be_bytes())?;
+        }
         if std::mem::take(&mut self.is_view_touched) {
             view::settle(ledger, &self.view_rule)?;
         }
@@ -417,7 +434,7 @@ impl Feeds {
     ) -> Result<(), Fault<L>> {
         ledger.append(branch, events, signature, way, wall.ms)?;
         for event in events {
-            self.clock.observe(event.hlc, wall.ms);
+            self.see(event.hlc, wall);
             self.fold_in(branch, event, wall, ledger)?;
         }
         let (first, last) = (&events[0], &events[events.len() - 1]);
@@ -426,6 +443,15 @@ impl Feeds {
         }
         self.grown.entry(first.author).or_default().insert(branch);
         Ok(())
+    }
+
+    /// Learns of a stamp. One that was seen under a clock far ahead is not kept for ever.
+    fn see(&mut self, stamp: Hlc, wall: Wall) {
+        self.clock.observe(stamp, wall.ms);
+        if self.seen.last().ms() > wall.ms.saturating_add(OBSERVE_AHEAD_MAX_MS) {
+            self.seen.reset();
+        }
+        self.seen.observe(stamp, wall.ms);
     }
 
     /// Folds an event that is here, or notes that it waits for its time.

@@ -102,6 +102,21 @@ fn own_stamps_go_on_above_an_own_event_that_came_from_elsewhere() {
     assert_eq!(pair.nodes[0].replica.extra_branches(), 0);
 }
 
+/// Met by seeds: the clock took up its own last stamp at a start, and forgot what it had seen.
+#[test]
+fn what_was_seen_before_a_restart_is_below_what_is_written_after_it() {
+    let mut pair = Pair::connected(at(1, EPOCH_MS), at(2, EPOCH_MS + 4 * MINUTE_MS));
+    pair.nodes[1].append(b"by a clock four minutes ahead");
+    pair.settle();
+    assert!(pair.agree());
+    let seen = stamp(&pair.nodes[1]);
+    let [node, _] = pair.nodes;
+    let mut node = node.restart();
+    node.pass(2_000);
+    node.append(b"after it was seen");
+    assert!(stamp(&node) > seen, "{:?} is not above {seen:?}", stamp(&node));
+}
+
 #[test]
 fn an_append_after_a_start_waits_for_the_own_feed_two_seconds_at_most() {
     let mut node = at(1, EPOCH_MS);
