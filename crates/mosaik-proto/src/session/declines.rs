@@ -13,8 +13,10 @@ use crate::{
 /// What a peer declines, as far as it has said so.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Declines {
-    /// The digest in its last `Hello`.
+    /// The digest in its last `Hello`, and the start of the peer that said it. Between two starts a
+    /// quota may have changed, and the digest doesn't tell of what was declined after it.
     digest: [u8; 16],
+    boot: u64,
     authors: BTreeSet<AuthorId>,
 }
 
@@ -31,10 +33,11 @@ impl Session {
         is_worth_it.then(|| self.peer_declines.clone())
     }
 
-    /// What was remembered of the peer's declines counts as long as their digest is the same.
-    pub(super) fn on_declines_digest(&mut self, digest: [u8; 16], feeds: &Feeds) {
-        if digest != self.peer_declines.digest {
-            self.peer_declines = Declines { digest, authors: BTreeSet::new() };
+    /// What was remembered of the peer's declines counts as long as it hasn't started anew and their
+    /// digest is the same.
+    pub(super) fn on_declines_digest(&mut self, digest: [u8; 16], boot: u64, feeds: &Feeds) {
+        if (digest, boot) != (self.peer_declines.digest, self.peer_declines.boot) {
+            self.peer_declines = Declines { digest, boot, authors: BTreeSet::new() };
             self.skip = feeds.declines.keys().copied().collect();
         }
     }

@@ -99,7 +99,7 @@ impl Session {
         let began_ms = std::mem::replace(&mut self.opened_ms, shared.now.mono_ms);
         self.state = State::Open;
         self.comparison.set_frame_max((hello.frame_max as usize).min(FRAME_MAX));
-        self.on_declines_digest(hello.declines, shared.feeds);
+        self.on_declines_digest(hello.declines, hello.boot, shared.feeds);
         let top = hello.top;
         self.hello = Some(hello);
         shared.effects.push(Effect::Opened { session: self.id, peer: self.peer, role: self.role });

@@ -1,5 +1,6 @@
 use mosaik_core::feed::Tip;
 use mosaik_proto::{
+    carrier::{Input, SessionId},
     message::{Message, Reason, Want},
     replica::Config,
 };
@@ -82,6 +83,23 @@ fn nodes_that_decline_an_author_agree_on_all_others() {
         pair.settle();
         pair.pass(1_000);
     }
+}
+
+/// Met by a seed: what was declined after a `Hello` was remembered under the digest in it, which was
+/// the same after a restart that forgot the decline.
+#[test]
+fn what_a_peer_declined_is_told_to_it_again_when_it_has_started_anew() {
+    let mut large = Node::new(2);
+    large.take((0..20).map(|i| Author::of(i, 1).all()));
+    let mut pair = Pair::connected(small(1), large);
+    pair.pass(1_000);
+    assert_eq!(pair.nodes[0].replica.declines().len(), 11);
+    let [declining, mut other] = pair.nodes;
+    other.step(Input::Disconnected { session: SessionId(1), reason: "it is gone".into() });
+    let mut pair = Pair::connected(declining.restart(), other);
+    // The listener's own `Hello` goes before it has the dialer's: the next comparison shows all.
+    pair.pass(100_000);
+    assert_eq!(pair.nodes[0].replica.declines().len(), 11, "it has heard of them anew");
 }
 
 #[test]
