@@ -92,7 +92,10 @@ pub(crate) fn neighbours(replica: &Replica) -> Vec<Neighbour> {
 fn doing(state: State, replica: &Replica, slots: Option<Summary>) -> String {
     let peers = count(replica.open_peers(), "peer");
     match state {
-        State::Syncing => format!("syncing with {peers}"),
+        State::Syncing => match replica.awaited().feeds {
+            0 => format!("syncing with {peers}"),
+            feeds => format!("syncing with {peers}, {} to come", count(feeds, "feed")),
+        },
         State::InSync => format!("in sync with {peers}"),
         State::Isolated | State::Joining => match slots {
             Some(slots) if !slots.answering && slots.unknown == 16 => {

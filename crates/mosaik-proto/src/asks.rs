@@ -44,6 +44,17 @@ const AUTHORS_MAX: usize = 65_536;
 /// Tips of all of them that may be claimed at a time.
 const CLAIMS_MAX: usize = 2 * AUTHORS_MAX;
 
+/// What peers have shown and is still to come. A node holds no more of this than its bounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// Authors, at most 65,536.
+    pub feeds: usize,
+    /// Tips of them, at most 131,072.
+    pub tips: usize,
+    /// Bytes of runs that were asked for, at most [`CREDIT_MAX`].
+    pub bytes: u64,
+}
+
 /// A `Want` to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Next {
@@ -77,17 +88,6 @@ impl Open {
             [tip] => Some(tip),
             _ => None,
         }
-    }
-
-    /// When it gets more credit, with so many events still missing: at once if they won't fit what is
-    /// left, by the length of those that came.
-    fn top_up_at_ms(&self, missing: u64) -> Option<u64> {
-        let (events, bytes) = self.got;
-        if events == 0 || self.credit >= CREDIT_ASK {
-            return None;
-        }
-        let expected = missing.saturating_mul(bytes / events);
-        Some(if expected > self.credit { 0 } else { self.moved_ms + TOP_UP_WAIT_MS })
     }
 }
 
@@ -178,6 +178,19 @@ impl Claims {
         others.unwrap_or_else(|| self.avoid.into_iter().collect())
     }
 
+    /// When the open `Want` gets more credit: at once if the events that are missing won't fit what is
+    /// left, by the length of those that came. If none came, its sender may stand before a long run of
+    /// an earlier `Want` for the same, to which this one only added its credit.
+    fn top_up_at_ms(&self) -> Option<u64> {
+        let open = self.open().filter(|open| open.credit < CREDIT_ASK)?;
+        let (events, bytes) = open.got;
+        if events == 0 && self.has_others(open.session) {
+            return None;
+        }
+        let expected = self.missing.saturating_mul(bytes / events.max(1));
+        Some(if expected > open.credit { 0 } else { open.moved_ms + TOP_UP_WAIT_MS })
+    }
+
     fn open(&self) -> Option<&Open> {
         match &self.stage {
             Stage::Asked(open) => Some(open),
@@ -237,6 +250,11 @@ impl Asks {
     /// Whether any session still claims this tip.
     pub(crate) fn is_claimed(&self, author: &AuthorId, tip: Tip) -> bool {
         self.authors.get(author).is_some_and(|claims| claims.tips.contains_key(&tip))
+    }
+
+    /// How much is claimed and on its way.
+    pub(crate) fn awaited(&self) -> Awaited {
+        Awaited { feeds: self.authors.len(), tips: self.tips, bytes: self.granted }
     }
 
     /// Whether anything is claimed that is neither held nor given up.
@@ -357,8 +375,8 @@ impl Asks {
         let stalls = self.asked.iter().filter_map(|author| self.stalls_at_ms(author));
         let tops_up = self.asked.iter().filter_map(|author| {
             let claims = self.authors.get(author)?;
-            let open = claims.open().filter(|open| self.has_credit(open.session))?;
-            open.top_up_at_ms(claims.missing)
+            claims.open().filter(|open| self.has_credit(open.session))?;
+            claims.top_up_at_ms()
         });
         stalls.chain(tops_up).chain(due).min()
     }
@@ -399,7 +417,7 @@ impl Asks {
         let low = |author: &AuthorId| {
             let claims = self.authors.get(author)?;
             let open = claims.open()?;
-            open.top_up_at_ms(claims.missing).filter(|at_ms| *at_ms <= now_ms)?;
+            claims.top_up_at_ms().filter(|at_ms| *at_ms <= now_ms)?;
             Some((claims.rank, *author, open.session, open.wanted()))
         };
         let mut low: Vec<_> = self.asked.iter().filter_map(low).collect();

@@ -15,7 +15,7 @@ pub mod replica;
 mod serve;
 mod session;
 
-pub use asks::CREDIT_MAX;
+pub use asks::{Awaited, CREDIT_MAX};
 pub use session::{SEND_AHEAD, UNASKED_MAX};
 
 /// Why a replica can't go on: its ledger failed, or a cell of the view is damaged.

@@ -10,6 +10,7 @@ use mosaik_core::{
 
 use super::Replica;
 use crate::{
+    Awaited,
     carrier::{Now, Role, SessionId},
     message::Reason,
     peers::PeerBook,
@@ -110,6 +111,11 @@ impl Replica {
             is_open: session.is_open(),
         };
         self.sessions.values().map(status).collect()
+    }
+
+    /// What peers have shown and is still to come.
+    pub fn awaited(&self) -> Awaited {
+        self.asks.awaited()
     }
 
     /// How many peers have an open session.
