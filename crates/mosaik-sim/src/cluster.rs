@@ -7,28 +7,25 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
 };
 
-use ed25519_dalek::SigningKey;
 use mosaik_core::{
-    event::Hasher,
     feed::Tip,
     id::{AuthorId, NodeId},
-    key::Network as NetworkId,
 };
-use mosaik_proto::{
-    carrier::{Addresses, Input, Now, Source},
-    hint::Hint,
-    replica::{Config, Replica},
-};
+use mosaik_proto::{carrier::Input, hint::Hint};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
     call::Call,
-    disk::MemoryLedger,
-    network::{End, Network},
-    trace::{In, Out},
+    checker::Broken,
+    hostile::hostile_authors,
+    network::{Decoded, End, Network},
+    node::{Nature, Node},
+    storage::Backing,
+    weather::Weather,
 };
 
 /// Unix ms at the start of every simulation.
@@ -36,79 +33,34 @@ pub(crate) const EPOCH_MS: u64 = 1_800_000_000_000;
 /// Interval and jitter of comparisons, in milliseconds.
 pub(crate) const INTERVAL_MS: u64 = 10_000;
 pub(crate) const JITTER_MS: u64 = 5_000;
-/// Appends of one seed at the most.
-const APPENDS_MAX: u64 = 30;
-
-/// What one seed does to its cluster.
-#[derive(Debug, Clone)]
-pub(crate) struct Weather {
-    pub(crate) latency_ms: u64,
-    /// In a thousand: how often a send cuts its connection at some byte.
-    pub(crate) cut: u32,
-    /// In ten thousand: how often a commit fails or the node crashes in it.
-    pub(crate) crash: u32,
-    /// In a hundred: how often a hint is lost.
-    pub(crate) hint_loss: u32,
-    /// In a hundred: how often a run goes over gossip without its payloads.
-    pub(crate) stripped: u32,
-    pub(crate) gossip: bool,
-    /// Whether clocks jump.
-    pub(crate) jumps: bool,
-    pub(crate) chaos_ms: u64,
-}
-
-/// Whom one can trust.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nature {
-    /// It follows the protocol, and is owed what the protocol promises.
-    Honest,
-    /// It says what it likes: its frames are changed, others come among them.
-    Hostile,
-    /// It is in another network.
-    Foreign,
-}
 
 /// A bug that is put in on purpose, to see that the checker finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
     /// Effects are carried out before what they tell of is durable.
     SendBeforeCommit,
+    /// A run is taken whatever event is held at the place of its base.
+    SkipBaseCheck,
 }
 
-/// One node: what survives a crash, and what doesn't.
-pub(crate) struct Node {
-    pub(crate) nature: Nature,
-    pub(crate) ledger: MemoryLedger,
-    pub(crate) replica: Option<Replica>,
-    pub(crate) config: Config,
-    pub(crate) hasher: Hasher,
-    pub(crate) clock_offset_ms: i64,
-    pub(crate) next_session: u64,
-    pub(crate) next_token: u64,
-    wakes_at_ms: Option<u64>,
-}
-
-impl std::fmt::Debug for Node {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("up", &self.replica.is_some()).finish_non_exhaustive()
-    }
-}
-
+/// What happens at some moment.
 pub(crate) enum Timed {
     /// A node's own timeout.
     Wake(usize),
     /// A node comes up again.
     Restart(usize),
-    /// Bytes reach one end of a connection.
-    Bytes(End, Vec<u8>),
+    /// The next bytes under way reach one end of a connection.
+    Bytes(End),
     /// The carrier at one end has sent that many bytes.
     Sent(End, usize),
     /// A connection is gone, as one end sees it.
     Closed(End),
+    /// A connection over which nothing goes any more is noticed to be dead.
+    Dead(End),
     /// A dial arrives, or fails.
     Dial(usize, NodeId),
     /// A hint reaches a node.
-    Hint(usize, NodeId, Vec<u8>),
+    Hint(usize, NodeId, Arc<Hint>),
     /// A node has a new gossip neighbour.
     Neighbour(usize, NodeId),
     /// Somebody writes.
@@ -117,38 +69,72 @@ pub(crate) enum Timed {
     Partition,
     /// A node's directory is copied, and the copy started.
     Clone,
+    /// A node's directory is saved, to be put back some time.
+    Backup(usize),
+    /// What was saved of a node's directory is put back.
+    Restore(usize),
     /// Somebody waits to be synced.
     Call(usize),
     /// A node's clock jumps.
     Jump(usize),
+    /// A node does nothing for a while.
+    Pause(usize),
     /// An author has more branches than anybody takes.
     Crowd,
+}
+
+/// A moment and what happens then; of one moment the first that was planned goes first.
+struct Planned {
+    at: (u64, u64),
+    event: Timed,
+}
+
+/// How much happened: that a seed's faults did fall.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Batches that nodes took.
+    pub steps: u64,
+    /// Nodes that ended in the middle of something.
+    pub crashes: u64,
+    /// Connections that were cut or timed out.
+    pub cuts: u64,
+    /// Hints lost, doubled or late.
+    pub hints_troubled: u64,
+    /// Directories copied or put back.
+    pub copies: u64,
+    /// Simulated milliseconds.
+    pub simulated_ms: u64,
 }
 
 /// See the module's head.
 pub struct Cluster {
     pub(crate) now_ms: u64,
+    pub(crate) backing: Backing,
     pub(crate) nodes: Vec<Node>,
-    /// Every append that was acknowledged.
+    /// Every append that was acknowledged, and not lost with a disk that was replaced.
     pub(crate) acknowledged: Vec<(AuthorId, Tip)>,
-    /// Whether branches are to be expected: a node's directory was copied, or an author is crowded.
-    pub(crate) may_branch: bool,
+    /// Authors of whom branches are to be expected: a directory was copied, or they are hostile.
+    pub(crate) may_branch: BTreeSet<AuthorId>,
     pub(crate) weather: Weather,
     /// Where all that happens is told, if anywhere.
     pub(crate) tell: Option<fn(String)>,
     pub(crate) plant: Option<Plant>,
     pub(crate) network: Network,
+    /// Frames of runs that were decoded before.
+    pub(crate) decoded: Decoded,
     pub(crate) rng: ChaCha8Rng,
     /// Which nodes are cut off from the others.
     pub(crate) island: BTreeSet<usize>,
     pub(crate) appended: u64,
     /// Calls that wait.
     pub(crate) calls: Vec<Call>,
-    /// The first that was answered too soon.
-    pub(crate) broken_call: Option<String>,
-    heap: BinaryHeap<Reverse<(u64, u64)>>,
-    events: BTreeMap<u64, Timed>,
-    next_event: u64,
+    /// The first promise that was seen broken while it ran.
+    pub(crate) broken: Option<Broken>,
+    pub(crate) tally: Tally,
+    /// Runs that the network or somebody hostile sent once more.
+    pub(crate) doubled: u64,
+    planned: BinaryHeap<Reverse<Planned>>,
+    next_number: u64,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -160,113 +146,89 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+impl Timed {
+    /// The node whose own affair this is: it happens later if that one is paused.
+    fn concerns(&self) -> Option<usize> {
+        match self {
+            Self::Wake(node) | Self::Append(node) | Self::Call(node) => Some(*node),
+            Self::Bytes(end) | Self::Sent(end, _) | Self::Closed(end) => Some(end.node),
+            Self::Dial(node, _) | Self::Hint(node, ..) | Self::Neighbour(node, _) => Some(*node),
+            Self::Restart(_)
+            | Self::Dead(_)
+            | Self::Partition
+            | Self::Clone
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Jump(_)
+            | Self::Pause(_)
+            | Self::Crowd => None,
+        }
+    }
+
+    /// What befalls whom, in a few words.
+    fn fault(&self) -> Option<String> {
+        Some(match self {
+            Self::Restart(node) => format!("n{node} starts"),
+            Self::Partition => "a partition".into(),
+            Self::Clone => "a copy of a directory".into(),
+            Self::Backup(node) => format!("n{node} is saved"),
+            Self::Restore(node) => format!("n{node} is put back"),
+            Self::Jump(node) => format!("n{node}'s clock jumps"),
+            Self::Pause(node) => format!("n{node} stands still"),
+            Self::Crowd => "an author is crowded".into(),
+            _ => return None,
+        })
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Planned {}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
 impl Cluster {
-    /// A cluster of 2 to 8 honest nodes and at most one hostile and one foreign one, all drawn from
-    /// `seed`.
-    pub fn new(seed: u64) -> Self {
+    /// A cluster of 2 to 8 honest nodes and some that nobody can trust, all drawn from `seed`.
+    pub fn new(seed: u64, backing: Backing) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let weather = Weather {
-            latency_ms: [1, 20, 300][rng.random_range(0..3)],
-            cut: [0, 5, 60][rng.random_range(0..3)],
-            crash: [0, 3, 30][rng.random_range(0..3)],
-            hint_loss: [0, 20, 90][rng.random_range(0..3)],
-            stripped: [0, 0, 0, 50][rng.random_range(0..4)],
-            gossip: rng.random_bool(0.5),
-            jumps: rng.random_bool(0.15),
-            chaos_ms: rng.random_range(5_000..60_000),
-        };
+        let weather = Weather::draw(&mut rng);
         let mut cluster = Self {
             now_ms: 0,
+            backing,
             nodes: Vec::new(),
             acknowledged: Vec::new(),
-            may_branch: false,
+            may_branch: hostile_authors().into(),
             weather,
             tell: None,
             plant: None,
             network: Network::default(),
+            decoded: BTreeMap::new(),
             rng,
             island: BTreeSet::new(),
             appended: 0,
             calls: Vec::new(),
-            broken_call: None,
-            heap: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            next_event: 0,
+            broken: None,
+            tally: Tally::default(),
+            doubled: 0,
+            planned: BinaryHeap::new(),
+            next_number: 0,
         };
-        let honest = cluster.rng.random_range(2..=8);
-        (0..honest).for_each(|_| cluster.add_node(Nature::Honest));
-        for (nature, share) in [(Nature::Hostile, 0.2), (Nature::Foreign, 0.1)] {
-            if cluster.rng.random_bool(share) {
-                cluster.add_node(nature);
-            }
-        }
-        cluster.plan(honest);
+        cluster.populate();
         cluster
-    }
-
-    fn add_node(&mut self, nature: Nature) {
-        let index = self.nodes.len() as u8;
-        let name = if nature == Nature::Foreign { "elsewhere" } else { "simulation" };
-        let keys = NetworkId::Public(name.into()).keys();
-        self.nodes.push(Node {
-            nature,
-            ledger: MemoryLedger::default(),
-            replica: None,
-            hasher: Hasher::new(&keys.fingerprint),
-            config: Config {
-                keys,
-                node_key: SigningKey::from_bytes(&[100 + index; 32]),
-                author_key: SigningKey::from_bytes(&[200 + index; 32]),
-                author_is_new: true,
-                name: format!("n{index}"),
-                software: "mosaik-sim".into(),
-                sync_interval_ms: INTERVAL_MS,
-                sync_jitter_ms: JITTER_MS,
-                authors_max: 1000,
-                clock_floor_ms: EPOCH_MS / 2,
-                seed: self.rng.random(),
-            },
-            clock_offset_ms: self.rng.random_range(-120_000..120_000),
-            next_session: 0,
-            next_token: 0,
-            wakes_at_ms: None,
-        });
-        let at_ms = self.rng.random_range(0..2_000);
-        self.at(at_ms, Timed::Restart(self.nodes.len() - 1));
-    }
-
-    /// Draws when what happens, among the first `honest` nodes.
-    fn plan(&mut self, honest: usize) {
-        let chaos_ms = self.weather.chaos_ms;
-        for _ in 0..self.rng.random_range(1..=APPENDS_MAX) {
-            let (node, at_ms) =
-                (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
-            self.at(at_ms, Timed::Append(node));
-        }
-        for _ in 0..self.rng.random_range(0..4) {
-            let at_ms = self.rng.random_range(0..chaos_ms);
-            self.at(at_ms, Timed::Partition);
-        }
-        for _ in 0..self.rng.random_range(0..6) {
-            let (node, at_ms) =
-                (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
-            self.at(at_ms, Timed::Call(node));
-        }
-        if honest >= 3 && self.rng.random_bool(0.2) {
-            let at_ms = self.rng.random_range(chaos_ms / 2..chaos_ms);
-            self.at(at_ms, Timed::Clone);
-        }
-        if self.weather.jumps {
-            for _ in 0..self.rng.random_range(1..6) {
-                let (node, at_ms) =
-                    (self.rng.random_range(0..honest), self.rng.random_range(0..chaos_ms));
-                self.at(at_ms, Timed::Jump(node));
-            }
-        }
-        if self.rng.random_bool(0.05) {
-            let at_ms = self.rng.random_range(0..chaos_ms);
-            self.at(at_ms, Timed::Crowd);
-        }
     }
 
     /// Puts a bug in.
@@ -275,13 +237,18 @@ impl Cluster {
         Self { plant: Some(plant), ..self }
     }
 
+    /// How much has happened.
+    pub fn tally(&self) -> Tally {
+        Tally { simulated_ms: self.now_ms, ..self.tally }
+    }
+
     /// Runs the chaos, then lets all come back and gives them `rounds` intervals. Whether all agree.
-    pub fn run(&mut self, rounds: u64) -> bool {
+    pub(crate) fn run(&mut self, rounds: u64) -> bool {
         self.run_until(self.weather.chaos_ms);
         self.heal();
         for _ in 0..rounds {
             self.run_round();
-            if self.agrees() {
+            if self.broken.is_some() || self.agrees() {
                 return true;
             }
         }
@@ -294,53 +261,63 @@ impl Cluster {
     }
 
     fn run_until(&mut self, end_ms: u64) {
-        while let Some(Reverse((at_ms, number))) = self.heap.peek().copied() {
-            if at_ms > end_ms {
+        while self.broken.is_none()
+            && let Some(Reverse(next)) = self.planned.peek()
+            && next.at.0 <= end_ms
+        {
+            let Some(Reverse(Planned { at: (at_ms, _), event })) = self.planned.pop() else {
                 break;
-            }
-            self.heap.pop();
+            };
             self.now_ms = self.now_ms.max(at_ms);
-            if let Some(event) = self.events.remove(&number) {
-                self.happen(event);
-            }
+            self.happen(event);
         }
         self.now_ms = end_ms;
     }
 
     pub(crate) fn at(&mut self, at_ms: u64, event: Timed) {
-        self.heap.push(Reverse((at_ms, self.next_event)));
-        self.events.insert(self.next_event, event);
-        self.next_event += 1;
+        self.planned.push(Reverse(Planned { at: (at_ms, self.next_number), event }));
+        self.next_number += 1;
     }
 
-    pub(crate) fn soon(&mut self, event: Timed) {
-        let delay_ms = self.rng.random_range(0..=self.weather.latency_ms * 2);
-        self.at(self.now_ms + delay_ms, event);
+    /// After the time that a word takes on a node's lines.
+    pub(crate) fn soon(&mut self, node: usize, event: Timed) {
+        let at_ms = self.now_ms + self.delay_ms(node, node);
+        self.at(at_ms, event);
+    }
+
+    /// How long a word takes between two nodes, drawn anew.
+    pub(crate) fn delay_ms(&mut self, from: usize, to: usize) -> u64 {
+        let slower = match self.weather.slow {
+            Some((node, times)) if node == from || node == to => times,
+            _ => 1,
+        };
+        self.rng.random_range(0..=self.weather.latency_ms * 2 * slower)
     }
 
     fn happen(&mut self, event: Timed) {
+        if let Some(node) = event.concerns()
+            && self.nodes[node].paused_until_ms > self.now_ms
+        {
+            return self.at(self.nodes[node].paused_until_ms, event);
+        }
+        if let Some(tell) = self.tell
+            && let Some(fault) = event.fault()
+        {
+            tell(format!("{:>7} {fault}", self.now_ms));
+        }
         match event {
-            Timed::Wake(node) => {
-                if self.nodes[node].wakes_at_ms.is_some_and(|ms| ms <= self.now_ms) {
-                    self.step(node, None);
-                }
-            }
+            Timed::Wake(node) => self.wake(node),
             Timed::Restart(node) => self.start(node),
-            Timed::Bytes(end, bytes) => self.receive(end, &bytes),
+            Timed::Bytes(end) => self.receive(end),
             Timed::Sent(end, bytes) => {
                 self.step(end.node, Some(Input::Sent { session: end.session, bytes }));
             }
-            Timed::Closed(end) => {
-                let reason = "the connection broke".into();
-                self.step(end.node, Some(Input::Disconnected { session: end.session, reason }));
-            }
+            Timed::Closed(end) => self.closed(end),
+            Timed::Dead(end) => self.close(end),
             Timed::Dial(from, to) => self.dial(from, to),
-            Timed::Hint(index, from, bytes) => {
-                let node = &self.nodes[index];
-                let fingerprint = &node.config.keys.fingerprint;
-                if let Ok(hint) = Hint::decode(&bytes, &node.hasher, fingerprint) {
-                    self.step(index, Some(Input::Hint { from, hint }));
-                }
+            Timed::Hint(node, from, hint) => {
+                let hint = Arc::unwrap_or_clone(hint);
+                self.step(node, Some(Input::Hint { from, hint }));
             }
             Timed::Neighbour(node, peer) => {
                 self.step(node, Some(Input::Neighbour { peer, up: true }));
@@ -348,111 +325,17 @@ impl Cluster {
             Timed::Append(node) => self.append(node),
             Timed::Partition => self.partition(),
             Timed::Clone => self.clone_node(),
+            Timed::Backup(node) => self.backup(node),
+            Timed::Restore(node) => self.restore(node),
             Timed::Call(node) => self.call(node),
             Timed::Jump(node) => self.jump(node),
+            Timed::Pause(node) => self.pause(node),
             Timed::Crowd => self.crowd(),
         }
     }
 
-    // Nodes
-
-    pub(crate) fn now(&self, node: usize) -> Now {
-        let wall_ms =
-            (EPOCH_MS + self.now_ms).saturating_add_signed(self.nodes[node].clock_offset_ms);
-        Now { mono_ms: self.now_ms, wall_ms }
-    }
-
-    fn start(&mut self, index: usize) {
-        let now = self.now(index);
-        let node = &mut self.nodes[index];
-        if node.replica.is_some() {
-            return;
-        }
-        let opened = Replica::open(node.config.clone(), now, &mut node.ledger);
-        node.replica = Some(opened.expect("memory never fails"));
-        node.ledger.commit();
-        node.config.author_is_new = false;
-        // Everybody knows an honest one, so that these form a ring, and somebody else.
-        let count = self.nodes.len();
-        let id = self.id(index);
-        let is_next =
-            |other: &usize| self.nodes[*other].nature == Nature::Honest && self.id(*other) != id;
-        let next = (1..count).map(|step| (index + step) % count).find(is_next);
-        for other in next.into_iter().chain([self.rng.random_range(0..count)]) {
-            if self.id(other) != id {
-                let peer = self.id(other);
-                let addresses = self.addresses(other);
-                self.step(index, Some(Input::Found { peer, addresses, source: Source::Slot }));
-            }
-        }
-        let own = self.addresses(index);
-        self.step(index, Some(Input::OwnAddresses(own)));
-    }
-
-    pub(crate) fn id(&self, node: usize) -> NodeId {
-        NodeId(self.nodes[node].config.node_key.verifying_key().to_bytes())
-    }
-
-    fn addresses(&self, node: usize) -> Addresses {
-        Addresses { direct: vec![([127, 0, 0, 1], 1000 + node as u16).into()], relays: vec![] }
-    }
-
-    /// Takes, commits, sends: what the owner loop of a node does.
-    pub(crate) fn step(&mut self, index: usize, input: Option<Input>) {
-        let now = self.now(index);
-        // Appends are few, and the moment in which most is at stake.
-        let odds = if matches!(input, Some(Input::Append { .. })) { 50 } else { 1 };
-        let crashes = self.rng.random_range(0..10_000) < odds * self.weather.crash;
-        let node = &mut self.nodes[index];
-        let Some(replica) = &mut node.replica else { return };
-        if let (Some(tell), Some(input)) = (self.tell, &input) {
-            tell(format!("{:>7} n{index} {}", self.now_ms, In(input)));
-        }
-        let mut effects = Vec::new();
-        let ledger = &mut node.ledger;
-        replica.handle_timeout(now, ledger, &mut effects).expect("memory never fails");
-        if let Some(input) = input {
-            replica.handle(now, input, ledger, &mut effects).expect("memory never fails");
-        }
-        replica.end_batch(now, ledger, &mut effects).expect("memory never fails");
-        let next_ms = replica.next_timeout_ms().max(self.now_ms + 1);
-        if crashes {
-            // Before the commit or right after it: in both cases nothing of the batch is sent.
-            if self.rng.random_bool(0.5) {
-                self.nodes[index].ledger.commit();
-            }
-            if self.plant == Some(Plant::SendBeforeCommit) {
-                effects.into_iter().for_each(|effect| self.carry(index, effect));
-            }
-            self.crash(index);
-            return;
-        }
-        node.ledger.commit();
-        node.wakes_at_ms = Some(next_ms);
-        self.at(next_ms, Timed::Wake(index));
-        for effect in effects {
-            if let Some(tell) = self.tell {
-                tell(format!("{:>7} n{index}   {}", self.now_ms, Out(&effect)));
-            }
-            self.carry(index, effect);
-        }
-        self.answer_calls(index);
-    }
-
-    /// A node on a copy of another's storage, with its keys.
-    pub(crate) fn add_copy(&mut self, original: usize) -> usize {
-        let node = &self.nodes[original];
-        self.nodes.push(Node {
-            nature: node.nature,
-            ledger: node.ledger.clone(),
-            replica: None,
-            config: Config { seed: node.config.seed ^ 1, ..node.config.clone() },
-            hasher: node.hasher.clone(),
-            clock_offset_ms: node.clock_offset_ms + 7,
-            next_session: 1 << 32,
-            next_token: 0,
-            wakes_at_ms: None,
-        });
-        self.nodes.len() - 1
+    /// Whether anybody hostile takes part.
+    pub(crate) fn has_hostile(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.nature, Nature::Hostile(_)))
     }
 }

@@ -92,6 +92,21 @@ impl MemoryLedger {
         self.arrivals.iter().skip(start).take(max).copied().collect()
     }
 
+    /// All branches, ascending by number.
+    pub(crate) fn all_branches(&self) -> &[Branch] {
+        &self.branches
+    }
+
+    /// All events, in order of their branches.
+    pub(crate) fn all_events(&self) -> impl Iterator<Item = &Event> {
+        self.events.values()
+    }
+
+    /// Lets a branch without events go on from another event than the one before it: a planted bug.
+    pub(crate) fn misname(&mut self, branch: BranchId, base: Tip) {
+        self.branches[branch.0 as usize].tip = base;
+    }
+
     fn branch(&self, id: BranchId) -> &Branch {
         &self.branches[id.0 as usize]
     }

@@ -1,6 +1,6 @@
-//! Many replicas on simulated time from one seed: the real core and protocol, a store in memory, a
-//! network that delays and cuts, nodes that crash, restart and are copied, clocks that jump, peers
-//! that lie.
+//! Many replicas on simulated time from one seed: the real core and protocol, the real store on a
+//! disk that loses what was not synced or a model of it, a network that drops, doubles, delays and
+//! cuts, nodes that crash, restart, are copied and put back, clocks that jump, peers that lie.
 
 mod call;
 pub mod checker;
@@ -9,8 +9,13 @@ pub mod disk;
 mod fault;
 mod hostile;
 mod network;
+mod node;
+mod platter;
+mod storage;
 mod trace;
+mod weather;
 mod wire;
 mod writing;
 
-pub use cluster::{Cluster, Plant};
+pub use cluster::{Cluster, Plant, Tally};
+pub use storage::Backing;

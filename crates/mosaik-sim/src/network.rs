@@ -1,10 +1,10 @@
 //! Streams between simulated nodes: ordered, delayed, cut at any byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mosaik_proto::{
     carrier::SessionId,
-    message::{FrameError, frame_len},
+    message::{FrameError, Message, frame_len},
 };
 
 /// One end of a connection: which node, under which number there.
@@ -14,10 +14,15 @@ pub(crate) struct End {
     pub(crate) session: SessionId,
 }
 
-/// The bytes that have come on one end and are no whole frame yet.
+/// Frames of runs with what they say: to decode one gives the same at every node of a network, and
+/// most of that time goes into signatures.
+pub(crate) type Decoded = BTreeMap<Vec<u8>, Message>;
+
+/// The bytes that have come on one end and are no whole frame yet, and those under way.
 #[derive(Debug, Default)]
 struct Incoming {
     bytes: Vec<u8>,
+    under_way: VecDeque<Vec<u8>>,
     /// When the last bytes sent to this end arrive: a stream never overtakes itself.
     last_ms: u64,
 }
@@ -27,6 +32,8 @@ struct Incoming {
 pub(crate) struct Network {
     other: BTreeMap<End, End>,
     incoming: BTreeMap<End, Incoming>,
+    /// Connections over which nothing goes any more, without anybody having noticed.
+    dead: BTreeSet<End>,
     /// Bytes sent by each end since [`Network::take_sent`].
     sent: BTreeMap<End, usize>,
 }
@@ -51,6 +58,22 @@ impl Network {
         Some([end, other])
     }
 
+    /// Lets nothing through any more; the ends don't know it yet.
+    pub(crate) fn silence(&mut self, end: End) {
+        self.dead.extend(self.other(end).into_iter().chain([end]));
+    }
+
+    /// Whether what is sent from this end arrives.
+    pub(crate) fn is_dead(&self, end: End) -> bool {
+        self.dead.contains(&end)
+    }
+
+    /// Nothing more comes to this end.
+    pub(crate) fn forget(&mut self, end: End) {
+        self.incoming.remove(&end);
+        self.dead.remove(&end);
+    }
+
     /// Notes bytes that are sent.
     pub(crate) fn count(&mut self, from: End, bytes: usize) {
         *self.sent.entry(from).or_default() += bytes;
@@ -71,26 +94,34 @@ impl Network {
         self.other.iter().filter(|(a, b)| a < b).map(|(a, b)| (*a, *b)).collect()
     }
 
-    /// When bytes sent now with this delay arrive at `to`.
+    /// When something sent now with this delay arrives at `to`: never before what was sent earlier.
     pub(crate) fn arrival_ms(&mut self, to: End, earliest_ms: u64) -> u64 {
-        let incoming = self.incoming.entry(to).or_default();
+        let Some(incoming) = self.incoming.get_mut(&to) else { return earliest_ms };
         incoming.last_ms = incoming.last_ms.max(earliest_ms);
         incoming.last_ms
     }
 
-    /// Bytes arrive: gives the frames that they complete, without their length fields.
-    pub(crate) fn receive(&mut self, to: End, bytes: &[u8]) -> Result<Vec<Vec<u8>>, FrameError> {
-        let Some(incoming) = self.incoming.get_mut(&to) else { return Ok(Vec::new()) };
-        incoming.bytes.extend_from_slice(bytes);
-        let mut frames = Vec::new();
-        while let Some(header) = incoming.bytes.first_chunk::<4>() {
-            let len = frame_len(*header)?;
-            if incoming.bytes.len() < 4 + len {
-                break;
-            }
-            frames.push(incoming.bytes[4..4 + len].to_vec());
-            incoming.bytes.drain(..4 + len);
+    /// Bytes are on their way to `to`.
+    pub(crate) fn send(&mut self, to: End, bytes: Vec<u8>) {
+        if let Some(incoming) = self.incoming.get_mut(&to) {
+            incoming.under_way.push_back(bytes);
         }
+    }
+
+    /// The next bytes arrive: gives the frames that they complete, without their length fields.
+    pub(crate) fn receive(&mut self, to: End) -> Result<Vec<Vec<u8>>, FrameError> {
+        let Some(incoming) = self.incoming.get_mut(&to) else { return Ok(Vec::new()) };
+        let Some(bytes) = incoming.under_way.pop_front() else { return Ok(Vec::new()) };
+        incoming.bytes.extend_from_slice(&bytes);
+        let mut frames = Vec::new();
+        let mut read = 0;
+        while let Some(header) = incoming.bytes[read..].first_chunk::<4>() {
+            let end = read + 4 + frame_len(*header)?;
+            let Some(frame) = incoming.bytes.get(read + 4..end) else { break };
+            frames.push(frame.to_vec());
+            read = end;
+        }
+        incoming.bytes.drain(..read);
         Ok(frames)
     }
 }

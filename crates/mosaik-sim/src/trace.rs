@@ -137,6 +137,9 @@ impl Display for Cluster {
                 continue;
             };
             writeln!(f, "n{index}: {} boot {}", replica.node().short(), replica.boot())?;
+            let snapshot = node.storage.snapshot();
+            let [a, b, ..] = snapshot.digest();
+            writeln!(f, "  {:?}, view {a:02x}{b:02x}", snapshot.counts())?;
             for (author, feed) in replica.frontier().under(&Prefix::EMPTY, &BTreeSet::new()) {
                 write!(f, "  feed {}", author.short())?;
                 feed.tips().iter().try_for_each(|tip| write!(f, " {}", Place(tip)))?;

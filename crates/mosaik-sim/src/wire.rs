@@ -1,5 +1,7 @@
 //! What simulated carriers do with effects: dial, send, cut, pass hints on.
 
+use std::sync::Arc;
+
 use mosaik_core::{
     event::{Hasher, Payload},
     id::NodeId,
@@ -7,15 +9,21 @@ use mosaik_core::{
 };
 use mosaik_proto::{
     carrier::{Effect, Input, Role, SessionId},
-    hint::Hint,
-    message::Message,
+    hint::{Hint, INLINE_RUN_MAX},
+    message::{FrameError, Message},
 };
 use rand::RngExt;
 
 use crate::{
-    cluster::{Cluster, Nature, Timed},
+    cluster::{Cluster, Timed},
     network::End,
+    node::Nature,
 };
+
+/// The type byte of a run's frame.
+const RUN: u8 = 9;
+/// How late a late hint comes, in milliseconds.
+const LATE_MS: u64 = 20_000;
 
 impl Cluster {
     pub(crate) fn carry(&mut self, index: usize, effect: Effect) {
@@ -26,10 +34,10 @@ impl Cluster {
                 self.send(end, Message::Bye(bye).encode());
                 self.close(end);
             }
-            Effect::Dial { peer, .. } => self.soon(Timed::Dial(index, peer)),
+            Effect::Dial { peer, .. } => self.soon(index, Timed::Dial(index, peer)),
             Effect::Gossip(hint) => self.gossip(index, hint),
             Effect::Opened { peer, .. } if self.weather.gossip => {
-                self.soon(Timed::Neighbour(index, peer));
+                self.soon(index, Timed::Neighbour(index, peer));
             }
             Effect::Appended { author, events, .. } => {
                 self.acknowledged.extend(events.into_iter().map(|tip| (author, tip)));
@@ -69,7 +77,7 @@ impl Cluster {
 
     fn send(&mut self, from: End, frame: Vec<u8>) {
         let frames = match self.nodes[from.node].nature {
-            Nature::Hostile => self.corrupt(frame),
+            Nature::Hostile(temper) => self.twist(temper, frame),
             Nature::Honest | Nature::Foreign => vec![frame],
         };
         for frame in frames {
@@ -79,29 +87,41 @@ impl Cluster {
 
     fn send_frame(&mut self, from: End, mut frame: Vec<u8>) {
         let Some(to) = self.network.other(from) else { return };
+        if self.network.is_dead(from) {
+            return;
+        }
         self.network.count(from, frame.len());
-        self.soon(Timed::Sent(from, frame.len()));
+        self.soon(from.node, Timed::Sent(from, frame.len()));
         let is_cut = self.rng.random_range(0..1000) < self.weather.cut;
         if is_cut {
             frame.truncate(self.rng.random_range(0..frame.len()));
         }
-        let half = frame.split_off(self.rng.random_range(0..=frame.len()));
-        for bytes in [frame, half] {
-            let earliest_ms = self.now_ms + self.rng.random_range(0..=self.weather.latency_ms * 2);
+        // Most frames come in one piece; some are met in two, at any byte.
+        let half = if self.rng.random_bool(0.3) {
+            frame.split_off(self.rng.random_range(0..=frame.len()))
+        } else {
+            Vec::new()
+        };
+        for bytes in [frame, half].into_iter().filter(|bytes| !bytes.is_empty()) {
+            let earliest_ms = self.now_ms + self.delay_ms(from.node, to.node);
             let at_ms = self.network.arrival_ms(to, earliest_ms);
-            self.at(at_ms, Timed::Bytes(to, bytes));
+            self.network.send(to, bytes);
+            self.at(at_ms, Timed::Bytes(to));
         }
         if is_cut {
             self.close(from);
         }
     }
 
-    pub(crate) fn receive(&mut self, end: End, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, end: End) {
         let session = end.session;
-        match self.network.receive(end, bytes) {
+        if self.nodes[end.node].replica.is_none() {
+            return;
+        }
+        match self.network.receive(end) {
             Ok(frames) => {
                 for frame in frames {
-                    let input = match Message::decode(&frame, &self.nodes[end.node].hasher) {
+                    let input = match self.decode(end.node, frame) {
                         Ok(message) => Input::Frame { session, message },
                         Err(error) => Input::BadFrame { session, error },
                     };
@@ -112,31 +132,83 @@ impl Cluster {
         }
     }
 
+    fn decode(&mut self, node: usize, frame: Vec<u8>) -> Result<Message, FrameError> {
+        let node = &self.nodes[node];
+        if frame.first() != Some(&RUN) || node.nature == Nature::Foreign {
+            return Message::decode(&frame, &node.hasher);
+        }
+        if let Some(message) = self.decoded.get(&frame) {
+            return Ok(message.clone());
+        }
+        let message = Message::decode(&frame, &node.hasher)?;
+        self.decoded.insert(frame, message.clone());
+        Ok(message)
+    }
+
     /// Ends a connection; what is under way still arrives, then both ends notice.
     pub(crate) fn close(&mut self, end: End) {
         let Some(ends) = self.network.close(end) else { return };
+        self.tally.cuts += 1;
         for end in ends {
-            let earliest_ms = self.now_ms + self.rng.random_range(0..=self.weather.latency_ms * 2);
+            let earliest_ms = self.now_ms + self.delay_ms(end.node, end.node);
             let at_ms = self.network.arrival_ms(end, earliest_ms);
             self.at(at_ms, Timed::Closed(end));
         }
     }
 
+    /// One end notices that its connection is gone.
+    pub(crate) fn closed(&mut self, end: End) {
+        self.network.forget(end);
+        let reason = "the connection broke".into();
+        self.step(end.node, Some(Input::Disconnected { session: end.session, reason }));
+    }
+
     fn gossip(&mut self, from: usize, hint: Hint) {
         let hint = match hint {
             Hint::Run(run) if self.rng.random_range(0..100) < self.weather.stripped => {
-                Hint::Run(stripped(&run, &self.nodes[from].hasher))
+                let stripped = stripped(&run, &self.nodes[from].hasher);
+                // Hashes of many short payloads are longer than these.
+                let fits = stripped.encode().len() <= INLINE_RUN_MAX;
+                Hint::Run(if fits { stripped } else { run })
             }
             hint => hint,
         };
         let bytes = hint.encode(self.rng.random());
-        let id = self.id(from);
+        let node = &self.nodes[from];
+        let hint = match hint {
+            // Its signature says nothing new: it is checked now and then.
+            Hint::Presence(_) if self.rng.random_range(0..16) > 0 => hint,
+            _ => Hint::decode(&bytes, &node.hasher, &node.config.keys.fingerprint)
+                .expect("what a replica tells can be read"),
+        };
+        let hint = Arc::new(hint);
         for node in 0..self.nodes.len() {
             let reached = self.island.contains(&node) == self.island.contains(&from)
                 && self.nodes[node].config.keys == self.nodes[from].config.keys;
-            if node != from && reached && self.rng.random_range(0..100) >= self.weather.hint_loss {
-                self.soon(Timed::Hint(node, id, bytes.clone()));
+            if node != from && reached {
+                self.pass_on(from, node, &hint);
             }
+        }
+    }
+
+    /// A hint on its way to one node: lost, doubled, late, or as it should be.
+    fn pass_on(&mut self, from: usize, to: usize, hint: &Arc<Hint>) {
+        let mut strikes = |in_hundred: u32| self.rng.random_range(0..100) < in_hundred;
+        let (is_lost, is_doubled, is_late) = (
+            strikes(self.weather.hint_loss),
+            strikes(self.weather.hint_copies),
+            strikes(self.weather.hint_late),
+        );
+        self.tally.hints_troubled += u64::from(is_lost || is_doubled || is_late);
+        if is_lost {
+            return;
+        }
+        self.doubled += u64::from(is_doubled);
+        let id = self.id(from);
+        for _ in 0..=u8::from(is_doubled) {
+            let late_ms = if is_late { self.rng.random_range(0..LATE_MS) } else { 0 };
+            let at_ms = self.now_ms + self.delay_ms(from, to) + late_ms;
+            self.at(at_ms, Timed::Hint(to, id, hint.clone()));
         }
     }
 }

@@ -4,6 +4,7 @@ use mosaik_core::{
     event::{Draft, Kind},
     record::RecordEvent,
     value::Value,
+    view,
 };
 use mosaik_proto::carrier::Input;
 use rand::RngExt;
@@ -12,27 +13,27 @@ use crate::cluster::Cluster;
 
 impl Cluster {
     pub(crate) fn append(&mut self, index: usize) {
-        let drafts = self.drafts();
-        let node = &mut self.nodes[index];
-        if node.replica.is_none() {
+        if self.nodes[index].replica.is_none() {
             return;
         }
+        let drafts = self.drafts(index);
+        let node = &mut self.nodes[index];
         node.next_token += 1;
         let token = node.next_token;
         self.step(index, Some(Input::Append { token, drafts }));
     }
 
-    fn drafts(&mut self) -> Vec<Draft> {
+    fn drafts(&mut self, index: usize) -> Vec<Draft> {
         self.appended += 1;
-        let count = if self.rng.random_bool(0.1) {
+        let count = if self.rng.random_bool(0.04) {
             self.rng.random_range(1..400)
         } else {
             self.rng.random_range(1..4)
         };
-        (0..count).map(|i| self.draft(i)).collect()
+        (0..count).map(|i| self.draft(index, i)).collect()
     }
 
-    fn draft(&mut self, i: u64) -> Draft {
+    fn draft(&mut self, index: usize, i: u64) -> Draft {
         let record = format!("r{}", self.rng.random_range(0..5));
         let event = match self.rng.random_range(0..5) {
             0 => RecordEvent::Create { record, form: "f".into() },
@@ -41,10 +42,22 @@ impl Cluster {
             3 => {
                 let field = format!("x{}", self.rng.random_range(0..3));
                 let value = Value::Int(self.appended as i64);
-                RecordEvent::Set { record, field, value, over: Vec::new() }
+                // Mostly its writer has looked at what is there.
+                let over = if self.rng.random_bool(0.7) {
+                    let seen = self.nodes[index].storage.snapshot();
+                    view::over(&seen, &record, &field).expect("memory can be read")
+                } else {
+                    Vec::new()
+                };
+                RecordEvent::Set { record, field, value, over }
             }
             _ => {
-                let len = [0, 10, 3_000, 60_000][self.rng.random_range(0..4)];
+                let len = match self.rng.random_range(0..40) {
+                    0 => 60_000,
+                    1..10 => 3_000,
+                    10..20 => 0,
+                    _ => 10,
+                };
                 let kind = Kind::new("app.blob").expect("a kind");
                 return Draft { kind, payload: vec![i as u8; len] };
             }
