@@ -7,6 +7,8 @@
 //! - A request whose asker is gone may still be carried out. An answer means that it was, and that
 //!   what it wrote is durable.
 
+use std::sync::Arc;
+
 use mosaik_api::document::{Peer, Slot, State};
 use mosaik_core::{
     feed::Tip,
@@ -15,7 +17,10 @@ use mosaik_core::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::edit::{Edit, Refusal, Rows};
+use crate::{
+    edit::{Edit, Refusal, Rows},
+    meters::Meters,
+};
 
 /// Requests that may wait for the owner.
 ///
@@ -188,6 +193,8 @@ pub struct Desk {
     pub inbox: mpsc::Receiver<Request>,
     /// What is shown. Dropped when the node has ended.
     pub snapshots: watch::Sender<Snapshot>,
+    /// What is counted.
+    pub meters: Arc<Meters>,
 }
 
 /// A way to a running node, for whoever is in the same process.
@@ -195,13 +202,16 @@ pub struct Desk {
 pub struct Handle {
     inbox: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Snapshot>,
+    meters: Arc<Meters>,
 }
 
 /// A handle, and the end that the owner serves.
-pub fn handle(beginning: Snapshot) -> (Handle, Desk) {
+pub fn handle(beginning: Snapshot, meters: Meters) -> (Handle, Desk) {
     let (sender, inbox) = mpsc::channel(INBOX_LEN);
     let (shown, snapshots) = watch::channel(beginning);
-    (Handle { inbox: sender, snapshots }, Desk { inbox, snapshots: shown })
+    let meters = Arc::new(meters);
+    let desk = Desk { inbox, snapshots: shown, meters: meters.clone() };
+    (Handle { inbox: sender, snapshots, meters }, desk)
 }
 
 impl Handle {
@@ -277,6 +287,11 @@ impl Handle {
         let _ = self.inbox.send(Request::Shutdown).await;
         let mut snapshots = self.snapshots.clone();
         while snapshots.changed().await.is_ok() {}
+    }
+
+    /// What the node counts.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// The newest snapshot.

@@ -106,6 +106,7 @@ fn router(app: App) -> Router {
         .route("/feeds", get(look::feeds))
         .route("/conflicts", get(look::conflicts))
         .route("/view", get(look::view))
+        .route("/metrics", get(look::metrics))
         .route("/records", get(look::records).post(write::create))
         .route("/records/{record}", get(look::record).merge(patch(write::set)))
         .route("/records/{record}/notes", post(write::note))

@@ -13,6 +13,7 @@ pub mod export;
 pub mod handle;
 pub mod http;
 pub mod log;
+pub mod meters;
 pub mod node;
 mod owner;
 pub mod reads;

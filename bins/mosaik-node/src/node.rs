@@ -35,6 +35,7 @@ use crate::{
     config::Config,
     directory::{Directory, DirectoryError},
     handle::{Handle, Snapshot, handle},
+    meters::Meters,
     owner::{INPUTS_MAX, Owner, Parts},
     reads::Reads,
 };
@@ -115,7 +116,8 @@ impl Node {
             relays: own_addresses.relays.clone(),
             addresses: own_addresses.direct.clone(),
         };
-        let (handle, desk) = handle(Snapshot::beginning(author, ticket));
+        let (handle, desk) =
+            handle(Snapshot::beginning(author, ticket), Meters::new(vec![net.traffic()]));
         let reads = Reads::new(store.readers());
         let parts = Parts {
             store,

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use mosaik_core::{id::NodeId, view::ViewError};
+use mosaik_core::{feed::Ledger, id::NodeId, view::ViewError};
 use mosaik_dht::{Candidate, ChainEvent, ChainHandle, Hint as SlotHint, Summary};
 use mosaik_net::Delivery;
 use mosaik_proto::{
@@ -42,6 +42,7 @@ use self::{
 use crate::{
     carrier::Carriers,
     handle::{Appended, Desk, Request, WriteError},
+    meters::Committed,
     retention::Rule,
     snapshot,
     strangers::Strangers,
@@ -157,7 +158,9 @@ impl Owner {
         let replica = self.store.write(|batch| Replica::open(config, now, batch))?;
         // From now on some peer may hold this feed.
         self.config.author_is_new = false;
-        self.last_arrival = self.store.reader()?.last_arrival()?;
+        let reader = self.store.reader()?;
+        self.last_arrival = reader.last_arrival()?;
+        self.desk.meters.begin(reader.counts()?.events);
         self.replica = Some(replica);
         Ok(())
     }
@@ -294,6 +297,7 @@ impl Owner {
         let mut done = Vec::new();
         let mut token = self.next_token;
         let mut last_arrival = self.last_arrival;
+        let (begun, mut events) = (Instant::now(), 0);
         let written = self.store.write(|batch: &mut Batch<'_>| -> Result<(), Fault> {
             replica.set_full(now, is_full, batch, &mut effects)?;
             replica.handle_timeout(now, batch, &mut effects)?;
@@ -306,11 +310,15 @@ impl Owner {
             }
             replica.end_batch(now, batch, &mut effects)?;
             last_arrival = batch.last_arrival();
+            events = batch.counts()?.events;
             Ok(())
         });
         self.next_token = token;
         match written {
             Ok(()) => {
+                let (took, totals) = (begun.elapsed(), replica.totals());
+                let written = effects.iter().map(written_by).sum();
+                self.desk.meters.committed(Committed { took, events, written, totals });
                 self.replica = Some(replica);
                 self.last_arrival = last_arrival;
                 if self.room.look(&self.store) {
@@ -533,6 +541,14 @@ impl Owner {
             }
         };
         tokio::join!(slot, carriers.close());
+    }
+}
+
+/// How many own events an effect tells of.
+fn written_by(effect: &Effect) -> u64 {
+    match effect {
+        Effect::Appended { events, .. } => events.len() as u64,
+        _ => 0,
     }
 }
 

@@ -150,6 +150,16 @@ impl Client {
         self.get("/view").await
     }
 
+    /// What the node counts, in Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let answer = async {
+            let response = accepted(self.open(Method::GET, "/metrics", None).await?).await?;
+            let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
+            String::from_utf8(body.into()).map_err(garbled)
+        };
+        within(Some(ANSWER_TIMEOUT), answer).await
+    }
+
     /// A page of records after the id `after`, all or those of one form.
     pub async fn records(
         &self,

@@ -1,6 +1,14 @@
-//! What a carrier has done, in numbers for `status` and metrics.
+//! What a carrier has done, in numbers for metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use iroh::{Endpoint, metrics::SocketMetrics};
 
 /// Counts since the start. Each stands for itself: no two are read as of one moment.
 #[derive(Debug, Default)]
@@ -35,6 +43,54 @@ pub struct Counters {
     pub hints_bad: Count,
     /// Hints too large to be broadcast.
     pub hints_oversize: Count,
+}
+
+/// The numbers of one carrier, to be kept and read at any time, also after its end.
+#[derive(Clone)]
+pub struct Traffic {
+    counters: Arc<Counters>,
+    socket: Arc<SocketMetrics>,
+}
+
+impl Traffic {
+    pub(crate) fn new(counters: Arc<Counters>, endpoint: &Endpoint) -> Self {
+        Self { counters, socket: endpoint.metrics().socket.clone() }
+    }
+
+    /// All of them as of now, each by a name that closes with its unit.
+    ///
+    /// Bytes of sync are those of its streams, before encryption. Bytes of UDP are whole datagrams
+    /// without their IP and UDP headers: sync, gossip, handshakes and acknowledgements of all peers,
+    /// sent again where they were lost. What goes over a relay is counted apart.
+    pub fn numbers(&self) -> [(&'static str, u64); 18] {
+        let (counters, socket) = (&self.counters, &self.socket);
+        [
+            ("sync_bytes_sent", counters.bytes_sent.get()),
+            ("sync_bytes_received", counters.bytes_received.get()),
+            ("frames_sent", counters.frames_sent.get()),
+            ("frames_received", counters.frames_received.get()),
+            ("frames_dropped", counters.frames_dropped.get()),
+            ("frames_bad", counters.frames_bad.get()),
+            ("udp_bytes_sent", socket.send_ipv4.get() + socket.send_ipv6.get()),
+            ("udp_bytes_received", socket.recv_data_ipv4.get() + socket.recv_data_ipv6.get()),
+            ("relay_bytes_sent", socket.send_relay.get()),
+            ("relay_bytes_received", socket.recv_data_relay.get()),
+            ("sessions", counters.sessions.get()),
+            ("dials_failed", counters.dials_failed.get()),
+            ("connections_refused", counters.refused.get()),
+            ("hints_sent", counters.hints_sent.get()),
+            ("hints_received", counters.hints_received.get()),
+            ("hints_dropped", counters.hints_dropped.get()),
+            ("hints_bad", counters.hints_bad.get()),
+            ("hints_oversize", counters.hints_oversize.get()),
+        ]
+    }
+}
+
+impl fmt::Debug for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.numbers()).finish()
+    }
 }
 
 /// One number that only grows.

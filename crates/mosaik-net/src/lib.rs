@@ -26,7 +26,7 @@ mod reason;
 mod sync;
 
 pub use budget::{Delivery, INCOMING_MAX, Room};
-pub use counters::{Count, Counters};
+pub use counters::{Count, Counters, Traffic};
 pub use endpoint::{BindError, NetConfig, RelaySetting, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;
 pub use net::{Net, Path, Via};

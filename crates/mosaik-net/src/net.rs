@@ -25,7 +25,7 @@ use tracing::debug;
 use crate::{
     budget::{Budget, Delivery, INCOMING_MAX},
     connect::{self, DIALS_WAITING_MAX, Dial, Shared},
-    counters::Counters,
+    counters::{Counters, Traffic},
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
     rate::Rate,
@@ -174,6 +174,11 @@ impl Net {
     /// What the carrier has done so far; may be kept and read at any time.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// The same and what the transport counts, as named numbers.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::new(self.counters.clone(), &self.endpoint)
     }
 
     /// Carries out an effect, or leaves it to another carrier if it is none of this one's. Never

@@ -8,6 +8,8 @@ use axum::{
         Path, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
+    http::{HeaderName, header::CONTENT_TYPE},
+    response::IntoResponse,
 };
 use mosaik_api::{
     SCHEMA,
@@ -28,6 +30,9 @@ pub(super) type Pairs = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
 /// The program and its version, as documents name it.
 const SOFTWARE: &str = concat!("mosaik-node/", env!("CARGO_PKG_VERSION"));
+
+/// What says that a text is for Prometheus.
+const PROMETHEUS: (HeaderName, &str) = (CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
 
 fn network(about: &About) -> NetworkName {
     NetworkName { fingerprint: about.fingerprint.to_string(), kind: about.kind.as_str().to_owned() }
@@ -103,6 +108,10 @@ pub(super) async fn conflicts(State(app): State<App>) -> Answer<Conflicts> {
 pub(super) async fn view(State(app): State<App>) -> Answer<View> {
     let crowded = app.handle.snapshot().crowded.len() as u64;
     answer(&app.reads, move |snapshot| snapshot.view_document(crowded)).await
+}
+
+pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    ([PROMETHEUS], app.handle.meters().text())
 }
 
 pub(super) async fn records(State(app): State<App>, pairs: Pairs) -> Answer<Records> {

@@ -72,6 +72,21 @@ async fn a_record_that_was_written_is_read_as_it_was() {
 }
 
 #[tokio::test]
+async fn each_line_of_the_metrics_is_a_type_or_a_name_and_a_number() {
+    let node = TestNode::start().await;
+    let text = node.client.metrics().await.expect("metrics");
+    let (types, numbers): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('#'));
+    for line in &numbers {
+        let (name, number) = line.split_once(' ').expect("a name and a number");
+        assert!(name.starts_with("mosaik_") && number.parse::<f64>().is_ok(), "{line}");
+    }
+    // A summary is one type with a count and a sum.
+    assert_eq!(numbers.len(), types.len() + 1, "{text}");
+    assert!(numbers.contains(&"mosaik_events 0"), "{text}");
+    node.stopped().await;
+}
+
+#[tokio::test]
 async fn documents_have_the_fields_that_scripts_read() {
     let node = TestNode::start().await;
     node.client.create(&create("R", "f", json!({ "a": 1 }))).await.expect("new");

@@ -20,6 +20,7 @@ use super::super::*;
 use crate::{
     edit::{EditError, decide},
     handle::{Appended, Desk, Request, Snapshot, WriteError, handle},
+    meters::Meters,
 };
 
 /// Milliseconds of the Unix epoch at which these nodes begin; they count on by the real clock.
@@ -70,8 +71,8 @@ impl TestNode {
         let replica = opened.expect("an empty store");
         let reads = Reads::new(store.readers());
         let ticket = Ticket { node, relays: Vec::new(), addresses: Vec::new() };
-        let (handle, Desk { mut inbox, snapshots: show }) =
-            handle(Snapshot::beginning(replica.author(), ticket));
+        let (handle, Desk { mut inbox, snapshots: show, .. }) =
+            handle(Snapshot::beginning(replica.author(), ticket), Meters::default());
         let mut owner = Owner { store, replica, begin, show: show.clone(), comparing: Vec::new() };
         tokio::spawn(async move {
             while let Some(request) = inbox.recv().await {

@@ -1,0 +1,158 @@
+//! Numbers for who watches a node from outside, in Prometheus' text format.
+//!
+//! Invariants:
+//! - Whoever counts never waits, and a read costs the node's loop nothing.
+//! - A name closes with its unit, and none has a label: not a peer's, not an author's.
+//!
+//! Source: FORMAT.md of mosaik-api; Prometheus, "Exposition formats", text format 0.0.4.
+
+use std::{
+    fmt::Write,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use mosaik_net::Traffic;
+use mosaik_proto::replica::Totals;
+
+/// The numbers of a running node. Each stands for itself: no two are read as of one moment.
+#[derive(Debug, Default)]
+pub struct Meters {
+    events: AtomicU64,
+    events_written: AtomicU64,
+    events_received: AtomicU64,
+    runs_taken: AtomicU64,
+    runs_duplicate: AtomicU64,
+    violations: AtomicU64,
+    declined: AtomicU64,
+    batches: AtomicU64,
+    batches_us: AtomicU64,
+    last_event_us: AtomicU64,
+    carriers: Vec<Traffic>,
+}
+
+/// A batch of the owner's loop that is committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Committed {
+    /// How long it took: deciding and the commit.
+    pub(crate) took: Duration,
+    /// Events held now.
+    pub(crate) events: u64,
+    /// Of the new ones, those that were written here.
+    pub(crate) written: u64,
+    /// The replica's own totals.
+    pub(crate) totals: Totals,
+}
+
+impl Meters {
+    /// Meters of a node with these carriers.
+    pub fn new(carriers: Vec<Traffic>) -> Self {
+        Self { carriers, ..Self::default() }
+    }
+
+    /// Notes how many events there are before anything is done.
+    pub(crate) fn begin(&self, events: u64) {
+        self.events.store(events, Relaxed);
+    }
+
+    pub(crate) fn committed(&self, batch: Committed) {
+        self.batches.fetch_add(1, Relaxed);
+        self.batches_us.fetch_add(batch.took.as_micros() as u64, Relaxed);
+        self.runs_taken.store(batch.totals.runs_taken, Relaxed);
+        self.runs_duplicate.store(batch.totals.runs_duplicate, Relaxed);
+        self.violations.store(batch.totals.violations, Relaxed);
+        self.declined.store(batch.totals.declined, Relaxed);
+        let new = batch.events.saturating_sub(self.events.load(Relaxed));
+        if new > 0 {
+            self.events_written.fetch_add(batch.written, Relaxed);
+            self.events_received.fetch_add(new.saturating_sub(batch.written), Relaxed);
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.last_event_us.store(wall.as_micros() as u64, Relaxed);
+            // Last: who sees them all finds the time of the last.
+            self.events.store(batch.events, Relaxed);
+        }
+    }
+
+    /// All numbers in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, kind: &str, value: String| {
+            let _ = write!(text, "# TYPE mosaik_{name} {kind}\nmosaik_{name} {value}\n");
+        };
+        let get = |number: &AtomicU64| number.load(Relaxed).to_string();
+        let seconds = |us: &AtomicU64| format!("{:.6}", us.load(Relaxed) as f64 / 1e6);
+        line("events", "gauge", get(&self.events));
+        line("last_event_timestamp_seconds", "gauge", seconds(&self.last_event_us));
+        let counters = [
+            ("events_written_total", &self.events_written),
+            ("events_received_total", &self.events_received),
+            ("runs_taken_total", &self.runs_taken),
+            ("runs_duplicate_total", &self.runs_duplicate),
+            ("sessions_violated_total", &self.violations),
+            ("declined_total", &self.declined),
+        ];
+        for (name, number) in counters {
+            line(name, "counter", get(number));
+        }
+        for (name, number) in self.traffic() {
+            line(&format!("{name}_total"), "counter", number.to_string());
+        }
+        let (count, sum) = (get(&self.batches), seconds(&self.batches_us));
+        let _ = write!(
+            text,
+            "# TYPE mosaik_batch_seconds summary\n\
+             mosaik_batch_seconds_count {count}\nmosaik_batch_seconds_sum {sum}\n"
+        );
+        text
+    }
+
+    /// What the carriers count, of all of them together.
+    fn traffic(&self) -> Vec<(&'static str, u64)> {
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for (name, number) in self.carriers.iter().flat_map(Traffic::numbers) {
+            match sums.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += number,
+                None => sums.push((name, number)),
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(events: u64, written: u64) -> Committed {
+        let totals = Totals { runs_taken: 3, ..Totals::default() };
+        Committed { took: Duration::from_millis(2), events, written, totals }
+    }
+
+    #[test]
+    fn events_written_here_and_those_received_are_told_apart() {
+        let meters = Meters::default();
+        meters.begin(100);
+        meters.committed(batch(105, 2));
+        let text = meters.text();
+        for line in [
+            "mosaik_events 105",
+            "mosaik_events_written_total 2",
+            "mosaik_events_received_total 3",
+            "mosaik_runs_taken_total 3",
+            "mosaik_batch_seconds_count 1",
+            "mosaik_batch_seconds_sum 0.002000",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_batch_without_events_leaves_the_time_of_the_last_one() {
+        let meters = Meters::default();
+        meters.begin(100);
+        meters.committed(batch(100, 0));
+        assert!(meters.text().contains("mosaik_last_event_timestamp_seconds 0.000000\n"));
+        meters.committed(batch(101, 0));
+        assert!(!meters.text().contains("mosaik_last_event_timestamp_seconds 0.000000\n"));
+    }
+}
