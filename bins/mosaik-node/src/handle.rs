@@ -160,8 +160,6 @@ pub struct Snapshot {
     pub degraded: Option<String>,
     /// What a person should look at, in sentences: another node with this key, an unset clock.
     pub notices: Vec<String>,
-    /// Number of the last arrival, so that who follows events wakes up.
-    pub last_arrival: u64,
 }
 
 impl Snapshot {
@@ -181,7 +179,6 @@ impl Snapshot {
             crowded: Vec::new(),
             degraded: None,
             notices: Vec::new(),
-            last_arrival: 0,
         }
     }
 }
@@ -193,6 +190,9 @@ pub struct Desk {
     pub inbox: mpsc::Receiver<Request>,
     /// What is shown. Dropped when the node has ended.
     pub snapshots: watch::Sender<Snapshot>,
+    /// Number of the last arrival: told after the commit that brought it, at once, so that who
+    /// follows events doesn't wait for a snapshot.
+    pub arrivals: watch::Sender<u64>,
     /// What is counted.
     pub meters: Arc<Meters>,
 }
@@ -202,6 +202,7 @@ pub struct Desk {
 pub struct Handle {
     inbox: mpsc::Sender<Request>,
     snapshots: watch::Receiver<Snapshot>,
+    arrivals: watch::Receiver<u64>,
     meters: Arc<Meters>,
 }
 
@@ -209,9 +210,10 @@ pub struct Handle {
 pub fn handle(beginning: Snapshot, meters: Meters) -> (Handle, Desk) {
     let (sender, inbox) = mpsc::channel(INBOX_LEN);
     let (shown, snapshots) = watch::channel(beginning);
+    let (arrived, arrivals) = watch::channel(0);
     let meters = Arc::new(meters);
-    let desk = Desk { inbox, snapshots: shown, meters: meters.clone() };
-    (Handle { inbox: sender, snapshots, meters }, desk)
+    let desk = Desk { inbox, snapshots: shown, arrivals: arrived, meters: meters.clone() };
+    (Handle { inbox: sender, snapshots, arrivals, meters }, desk)
 }
 
 impl Handle {
@@ -304,6 +306,12 @@ impl Handle {
         let mut snapshots = self.snapshots.clone();
         snapshots.mark_changed();
         snapshots
+    }
+
+    /// The number of the last arrival as it grows; an error of `changed` says that the node has
+    /// ended.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.clone()
     }
 
     async fn ask<T>(

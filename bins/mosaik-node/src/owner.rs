@@ -109,7 +109,6 @@ pub(crate) struct Owner {
     degraded: Option<String>,
     room: Room,
     retention: Retention,
-    last_arrival: u64,
     shown: Option<Instant>,
     /// Whether something may have changed since.
     is_stale: bool,
@@ -143,7 +142,6 @@ impl Owner {
             degraded: None,
             room: Room::new(store_max),
             retention: Retention::new(retention),
-            last_arrival: 0,
             shown: None,
             is_stale: true,
             reopen_at: None,
@@ -159,7 +157,7 @@ impl Owner {
         // From now on some peer may hold this feed.
         self.config.author_is_new = false;
         let reader = self.store.reader()?;
-        self.last_arrival = reader.last_arrival()?;
+        self.arrived(reader.last_arrival()?);
         self.desk.meters.begin(reader.counts()?.events);
         self.replica = Some(replica);
         Ok(())
@@ -296,7 +294,7 @@ impl Owner {
         let mut effects = Vec::new();
         let mut done = Vec::new();
         let mut token = self.next_token;
-        let mut last_arrival = self.last_arrival;
+        let mut last_arrival = *self.desk.arrivals.borrow();
         let (begun, mut events) = (Instant::now(), 0);
         let written = self.store.write(|batch: &mut Batch<'_>| -> Result<(), Fault> {
             replica.set_full(now, is_full, batch, &mut effects)?;
@@ -320,7 +318,7 @@ impl Owner {
                 let written = effects.iter().map(written_by).sum();
                 self.desk.meters.committed(Committed { took, events, written, totals });
                 self.replica = Some(replica);
-                self.last_arrival = last_arrival;
+                self.arrived(last_arrival);
                 if self.room.look(&self.store) {
                     // Whoever is refused next finds the reason in `status`.
                     self.shown = None;
@@ -336,6 +334,11 @@ impl Owner {
             }
             Err(error) => self.recover(&replica, done, &error),
         }
+    }
+
+    /// Tells who follows events, if there are new ones.
+    fn arrived(&self, last: u64) {
+        self.desk.arrivals.send_if_modified(|told| std::mem::replace(told, last) != last);
     }
 
     /// Answers what needed no append, and remembers what waits for one.
@@ -511,7 +514,6 @@ impl Owner {
             summary: self.slots,
             slots: &slots,
             degraded: self.degraded.as_deref().or(self.room.full()),
-            last_arrival: self.last_arrival,
         });
         if let (Some(chain), Some(replica)) = (&self.chain, &self.replica) {
             chain.set_peers(replica.open_peers());

@@ -28,7 +28,6 @@ pub(crate) struct Sources<'a> {
     pub(crate) summary: Option<Summary>,
     pub(crate) slots: &'a [SlotStatus],
     pub(crate) degraded: Option<&'a str>,
-    pub(crate) last_arrival: u64,
 }
 
 /// The snapshot of this moment.
@@ -75,7 +74,6 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         crowded: crowded.map(|(author, _)| *author).collect(),
         degraded,
         notices: notices(replica),
-        last_arrival: sources.last_arrival,
     }
 }
 

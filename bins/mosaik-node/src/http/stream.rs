@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     export::{ExportError, Format, Options, export as write_export},
-    handle::Snapshot,
     reads::Reads,
 };
 
@@ -41,7 +40,7 @@ struct Follower {
     since: u64,
     /// Whether more are known to be here.
     more: bool,
-    snapshots: watch::Receiver<Snapshot>,
+    arrivals: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -50,7 +49,7 @@ pub(super) async fn events(State(app): State<App>, pairs: Pairs) -> Result<Respo
     let follower = Follower {
         since,
         more: true,
-        snapshots: app.handle.watch(),
+        arrivals: app.handle.arrivals(),
         reads: app.reads,
         stopping: app.stopping,
     };
@@ -73,8 +72,8 @@ impl Follower {
             }
             tokio::select! {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return Ok(None),
-                changed = self.snapshots.changed() => match changed {
-                    Ok(()) => self.more = self.snapshots.borrow().last_arrival > self.since,
+                changed = self.arrivals.changed() => match changed {
+                    Ok(()) => self.more = *self.arrivals.borrow_and_update() > self.since,
                     Err(_) => return Ok(None),
                 },
                 () = tokio::time::sleep(KEEP_ALIVE) => return Ok(Some(Bytes::from_static(b"\n"))),

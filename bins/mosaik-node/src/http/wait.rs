@@ -96,8 +96,13 @@ impl Until {
                 }
             }
             Self::Record { record, fields } => {
-                let mut snapshots = app.handle.watch();
-                while snapshots.changed().await.is_ok() {
+                // Events that were held back show without having come just now.
+                let (mut snapshots, mut arrivals) = (app.handle.watch(), app.handle.arrivals());
+                loop {
+                    tokio::select! {
+                        changed = snapshots.changed() => if changed.is_err() { break },
+                        changed = arrivals.changed() => if changed.is_err() { break },
+                    }
                     let (record, fields) = (record.clone(), fields.clone());
                     if read(&app.reads, move |s| s.shows(&record, &fields)).await? {
                         return Ok(self.record_sentence());

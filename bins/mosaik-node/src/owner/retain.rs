@@ -67,7 +67,7 @@ impl Owner {
         let now_ms = if wall_ms < CLOCK_FLOOR_MS { 0 } else { wall_ms };
         let mut walk = self.retention.walk.take().unwrap_or_else(|| Walk {
             pass: Pass::new(&self.retention.rules),
-            left: self.last_arrival,
+            left: *self.desk.arrivals.borrow(),
             pruned: Pruned::default(),
         });
         match self.store.write(|batch| step(batch, &mut walk, now_ms)) {

@@ -40,7 +40,7 @@ struct Owner {
     store: Store,
     replica: Replica,
     begin: Instant,
-    show: watch::Sender<Snapshot>,
+    arrivals: watch::Sender<u64>,
     /// Those who wait for a comparison: this node has no peer, so they wait on.
     comparing: Vec<oneshot::Sender<()>>,
 }
@@ -71,9 +71,9 @@ impl TestNode {
         let replica = opened.expect("an empty store");
         let reads = Reads::new(store.readers());
         let ticket = Ticket { node, relays: Vec::new(), addresses: Vec::new() };
-        let (handle, Desk { mut inbox, snapshots: show, .. }) =
+        let (handle, Desk { mut inbox, snapshots: show, arrivals, .. }) =
             handle(Snapshot::beginning(replica.author(), ticket), Meters::default());
-        let mut owner = Owner { store, replica, begin, show: show.clone(), comparing: Vec::new() };
+        let mut owner = Owner { store, replica, begin, arrivals, comparing: Vec::new() };
         tokio::spawn(async move {
             while let Some(request) = inbox.recv().await {
                 owner.answer(request);
@@ -171,7 +171,7 @@ impl Owner {
         }
         let last_arrival = self.store.reader().expect("a snapshot").last_arrival();
         let last_arrival = last_arrival.expect("a working disk");
-        self.show.send_modify(|shown| shown.last_arrival = last_arrival);
+        self.arrivals.send_replace(last_arrival);
         appended
     }
 }
