@@ -59,6 +59,11 @@ pub enum Edit {
         /// Its payload.
         value: Value,
     },
+    /// Such events, in this order, all or none.
+    EmitAll {
+        /// Kinds and payloads.
+        events: Vec<(Kind, Value)>,
+    },
     /// Rows that become records, or change them.
     Import {
         /// The form of all of them.
@@ -188,6 +193,10 @@ pub fn decide<K: Kv>(kv: &K, edit: &Edit) -> Result<Decision, EditError<K::Error
             vec![archive.encode()?]
         }
         Edit::Emit { kind, value } => vec![application_draft(kind.clone(), value)?],
+        Edit::EmitAll { events } => {
+            let draft = |(kind, value): &(Kind, Value)| application_draft(kind.clone(), value);
+            events.iter().map(draft).collect::<Result<_, _>>()?
+        }
         Edit::Import { form, rows } => return Ok(import(kv, form, rows)?),
     };
     Ok(Decision { drafts, rows: Rows::default() })

@@ -112,6 +112,7 @@ fn router(app: App) -> Router {
         .route("/records/{record}/notes", post(write::note))
         .route("/records/{record}/archive", post(write::archive))
         .route("/events", get(look::events).post(write::emit))
+        .route("/events/batch", post(write::emit_all))
         .route("/events/stream", get(stream::events))
         .route("/events/{author}/{seq}", get(look::event))
         .route("/events/{author}/{seq}/fetch", post(wait::fetch))

@@ -29,8 +29,8 @@ use crate::{
     },
     failure::{Failure, FailureDocument},
     request::{
-        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, ImportRows, SetArchived, SetFields,
-        Wait,
+        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, EmitEvents, ImportRows, SetArchived,
+        SetFields, Wait,
     },
     work::{Checked, Compacted, Line, Progress},
 };
@@ -232,6 +232,11 @@ impl Client {
     /// Appends an event of an application's own kind.
     pub async fn emit(&self, event: &EmitEvent) -> Result<Written, ClientError> {
         self.send(Method::POST, "/events", event).await
+    }
+
+    /// Appends events of applications' own kinds, all or none.
+    pub async fn emit_all(&self, events: &EmitEvents) -> Result<Written, ClientError> {
+        self.send(Method::POST, "/events/batch", events).await
     }
 
     /// Turns rows into records.

@@ -71,6 +71,21 @@ pub struct EmitEvent {
     pub value: Json,
 }
 
+/// Most events that one request may carry.
+///
+/// One request is one commit: at 1,000 events the fixed price of a commit is spread thin while
+/// others still get their turn.
+pub const EMIT_EVENTS_MAX: usize = 1000;
+
+/// `POST /events/batch`: events of applications' own kinds, all or none. At most
+/// [`EMIT_EVENTS_MAX`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmitEvents {
+    /// The events, in their order in the feed.
+    pub events: Vec<EmitEvent>,
+}
+
 /// `POST /import`: rows that become records. At most [`IMPORT_ROWS_MAX`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

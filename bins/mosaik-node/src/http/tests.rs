@@ -9,7 +9,8 @@ use mosaik_api::{
     document::{Peer, PeerState, State},
     failure::Code,
     request::{
-        Condition, CreateRecord, EmitEvent, IMPORT_ROWS_MAX, ImportRow, ImportRows, SetFields,
+        Condition, CreateRecord, EMIT_EVENTS_MAX, EmitEvent, EmitEvents, IMPORT_ROWS_MAX,
+        ImportRow, ImportRows, SetFields,
     },
 };
 use serde_json::{Value as Json, json};
@@ -167,6 +168,27 @@ async fn what_is_refused_has_its_code_and_writes_nothing() {
     assert_eq!(code(client.block("3f2a", true).await), Code::Invalid);
     assert_eq!(code(client.block(&"3f".repeat(32), true).await), Code::Degraded);
     assert_eq!(client.status().await.expect("a status").events, 1);
+    node.stopped().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_events_is_written_in_its_order_and_all_or_none() {
+    let node = TestNode::start().await;
+    let client = &node.client;
+    let event = |kind: &str, value| EmitEvent { kind: kind.into(), value: json!(value) };
+    let events = (0..EMIT_EVENTS_MAX).map(|value| event("app.x", value)).collect();
+    let written = client.emit_all(&EmitEvents { events }).await.expect("taken");
+    assert_eq!(written.events.len(), EMIT_EVENTS_MAX);
+    let page = client.events(0, Some(1)).await.expect("a page");
+    assert_eq!((&page.events[0].payload, &page.events[1].payload), (&json!(0), &json!(1)));
+
+    let one_is_wrong = vec![event("app.x", 1), event("record.create", 2)];
+    let too_many = (0..=EMIT_EVENTS_MAX).map(|value| event("app.x", value)).collect();
+    for events in [one_is_wrong, Vec::new(), too_many] {
+        assert_eq!(code(client.emit_all(&EmitEvents { events }).await), Code::Invalid);
+    }
+    let held = client.status().await.expect("a status").events;
+    assert_eq!(held, EMIT_EVENTS_MAX as u64);
     node.stopped().await;
 }
 

@@ -19,8 +19,8 @@ use mosaik_api::{
     failure::Code,
     json::from_json,
     request::{
-        AddNote, AddPeer, CreateRecord, EmitEvent, IMPORT_ROWS_MAX, ImportRow, ImportRows,
-        SetArchived, SetFields,
+        AddNote, AddPeer, CreateRecord, EMIT_EVENTS_MAX, EmitEvent, EmitEvents, IMPORT_ROWS_MAX,
+        ImportRow, ImportRows, SetArchived, SetFields,
     },
 };
 use mosaik_core::{event::Kind, id::NodeId, ticket::Ticket, value::Value};
@@ -78,10 +78,24 @@ pub(super) async fn archive(
 }
 
 pub(super) async fn emit(State(app): State<App>, body: Body) -> Answer<Written> {
-    let EmitEvent { kind, value } = request(body)?;
+    let (kind, value) = event(request(body)?)?;
+    written(None, app.handle.edit(Edit::Emit { kind, value }).await?)
+}
+
+pub(super) async fn emit_all(State(app): State<App>, body: Body) -> Answer<Written> {
+    let EmitEvents { events } = request(body)?;
+    if !(1..=EMIT_EVENTS_MAX).contains(&events.len()) {
+        let sentence = format!("{} events at once; 1 to {EMIT_EVENTS_MAX} are taken", events.len());
+        return Err(Refused::new(Code::Invalid, sentence));
+    }
+    let events = events.into_iter().map(event).collect::<Result<_, _>>()?;
+    written(None, app.handle.edit(Edit::EmitAll { events }).await?)
+}
+
+fn event(EmitEvent { kind, value }: EmitEvent) -> Result<(Kind, Value), Refused> {
     let kind = Kind::new(&kind).map_err(|error| Refused::new(Code::Invalid, error.to_string()))?;
     let value = from_json(value).map_err(|error| Refused::new(Code::Invalid, error.to_string()))?;
-    written(None, app.handle.edit(Edit::Emit { kind, value }).await?)
+    Ok((kind, value))
 }
 
 pub(super) async fn import(State(app): State<App>, body: Body) -> Answer<Imported> {
