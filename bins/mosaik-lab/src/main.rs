@@ -1,5 +1,6 @@
 //! `mosaik-lab`: clusters of real nodes on this machine, for a person to look at.
 
+mod bench;
 mod demo;
 mod logs;
 mod print;
@@ -26,6 +27,8 @@ enum Verb {
     Logs(Logs),
     /// Tell the story in under a minute: join by id, islands, a crash, convergence.
     Demo,
+    /// Measure what nodes do beside what this machine can do, and print a table.
+    Bench(bench::Bench),
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +75,7 @@ async fn main() -> ExitCode {
         Verb::Up(up) => up::up(up).await,
         Verb::Logs(logs) => logs::logs(logs).await,
         Verb::Demo => demo::demo().await,
+        Verb::Bench(asked) => Box::pin(bench::bench(asked)).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

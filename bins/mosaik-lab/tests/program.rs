@@ -1,4 +1,4 @@
-//! The program as a person uses it, with real nodes: up, logs, Ctrl-C, and the demo.
+//! The program as a person uses it, with real nodes: up, logs, Ctrl-C, the demo, and a small bench.
 
 use std::{
     fs,
@@ -13,6 +13,7 @@ use mosaik_lab::{
     wait,
 };
 use rustix::process::Signal;
+use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -127,4 +128,29 @@ async fn the_demo_ends_with_one_view_on_all_four_nodes() {
     assert!(demo.contains("one view, and no acknowledged write is missing"), "{demo}");
     let left = fs::read_dir(lab.home.path()).expect("it is ours").count();
     assert_eq!(left, 0, "the demo leaves files behind");
+}
+
+#[tokio::test]
+async fn bench_prints_each_figure_as_a_line_and_leaves_nothing_behind() {
+    let lab = Lab::new().await;
+    let asked = ["bench", "--only", "w1", "--events", "300", "--json"];
+    let out = lab.run(&asked).await.ok().expect("all of it comes across");
+    let figures: Vec<Json> =
+        out.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let of = |case: &str, metric: &str| {
+        let figure = figures.iter().find(|f| f["case"] == case && f["metric"] == metric);
+        figure.unwrap_or_else(|| panic!("no {metric} of {case} in {out}")).clone()
+    };
+    for metric in ["events_per_s", "wire_bytes_per_event", "app_bytes", "disk_bytes_per_event"] {
+        let figure = of("1x300", metric);
+        assert_eq!(figure["workload"], "W1");
+        assert!(figure["value"].as_f64().is_some_and(|value| value > 0.0), "{figure}");
+    }
+    // The events themselves went over the wire, and they can't be compressed.
+    assert!(of("1x300", "app_bytes")["value"].as_f64().is_some_and(|bytes| bytes > 300.0 * 150.0));
+    assert!(of("records-1x300", "events_per_s")["share_of_limit"].is_f64());
+    // The lock stays, as every lock of this machine does.
+    let left = fs::read_dir(lab.home.path()).expect("it is ours").flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["mosaik-lab.lock"]);
 }
