@@ -184,10 +184,11 @@ impl Claims {
     fn top_up_at_ms(&self) -> Option<u64> {
         let open = self.open().filter(|open| open.credit < CREDIT_ASK)?;
         let (events, bytes) = open.got;
-        if events == 0 && self.has_others(open.session) {
-            return None;
+        if events == 0 {
+            // On a slow line it is only late, and a further `Want` brings it twice.
+            return (!self.has_others(open.session)).then_some(open.moved_ms + STALL_MS);
         }
-        let expected = self.missing.saturating_mul(bytes / events.max(1));
+        let expected = self.missing.saturating_mul(bytes / events);
         Some(if expected > open.credit { 0 } else { open.moved_ms + TOP_UP_WAIT_MS })
     }
 

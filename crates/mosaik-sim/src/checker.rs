@@ -21,7 +21,7 @@ pub use crate::storage::Backing;
 use crate::{
     cluster::{Cluster, Tally},
     network::End,
-    node::{Nature, Node},
+    node::{Nature, Node, Temper},
     storage::Storage,
 };
 
@@ -271,9 +271,11 @@ impl Cluster {
     }
 
     /// Once what was under way has ended; also of authors that some decline. Payloads that nobody has
-    /// any more are asked for in every interval.
+    /// any more are asked for in every interval, and whoever floods all with branches writes on.
     fn idle_is_cheap(&mut self) -> Result<(), String> {
-        if self.replicas().any(|(.., storage)| storage.snapshot().counts().missing > 0) {
+        let lacks = |storage: &Storage| storage.snapshot().counts().missing > 0;
+        let is_flooded = self.nodes.iter().any(|n| n.nature == Nature::Hostile(Temper::Flooder));
+        if is_flooded || self.replicas().any(|(.., storage)| lacks(storage)) {
             return Ok(());
         }
         let mut most = (0, 0);

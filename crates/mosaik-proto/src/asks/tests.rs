@@ -54,7 +54,7 @@ fn a_claim_that_nobody_serves_is_given_up_in_the_end() {
     let mut asks = Asks::default();
     asks.claim(ONE, A, tip(9), 9, 0);
     assert_eq!(asks.next(0).len(), 1);
-    assert_eq!(asks.next(TOP_UP_WAIT_MS).len(), 1, "it may wait for credit");
+    assert_eq!(asks.next(STALL_MS).len(), 1, "it may wait for credit");
     assert_eq!(asks.next(GIVE_UP_MS - 1), []);
     assert_eq!(asks.next_timeout_ms(), Some(GIVE_UP_MS));
     assert_eq!(asks.next(GIVE_UP_MS), []);
@@ -135,9 +135,9 @@ fn a_want_to_which_nothing_comes_is_granted_the_longest_run() {
     asks.claim(ONE, A, tip(2), 2, 0);
     let first = asks.next(0);
     assert!(first[0].credit < CREDIT_ASK);
-    assert_eq!(asks.next(TOP_UP_WAIT_MS - 1), []);
-    assert_eq!(asks.next_timeout_ms(), Some(TOP_UP_WAIT_MS));
-    let more = asks.next(TOP_UP_WAIT_MS);
+    assert_eq!(asks.next(STALL_MS - 1), []);
+    assert_eq!(asks.next_timeout_ms(), Some(STALL_MS));
+    let more = asks.next(STALL_MS);
     assert_eq!(
         more.iter().map(|next| (next.tip, next.credit)).collect::<Vec<_>>(),
         [(first[0].tip, CREDIT_ASK)]
