@@ -150,7 +150,9 @@ impl Run {
 
     /// The one encoding.
     pub fn encode(&self) -> Vec<u8> {
-        let payloads: usize = self.entries.iter().map(|entry| entry.payload.len()).sum();
+        // What is absent only claims its length.
+        let len = |entry: &Entry| entry.payload.bytes().map_or(32, <[u8]>::len);
+        let payloads: usize = self.entries.iter().map(len).sum();
         let mut writer = Writer::with_capacity(256 + 16 * self.entries.len() + payloads);
         writer.u8(VERSION).raw(self.author.as_bytes()).varint(self.start_seq);
         write_entries(&mut writer, &self.base, &self.entries);
@@ -553,6 +555,19 @@ mod tests {
     fn a_hundred_events_of_a_hundred_bytes_cost_at_most_108_bytes_each() {
         let len = run_of(100, 100).encode().len();
         assert!(len <= 10_800, "{len} bytes");
+    }
+
+    /// Found by fuzzing: the lengths that absent payloads claim were reserved for them.
+    #[test]
+    fn a_run_of_absent_payloads_is_written_in_as_much_room_as_it_takes() {
+        let kind = Kind::new("x").expect("a kind");
+        let absent = Payload::Absent { len: u32::MAX, hash: [7; 32] };
+        let entry = Entry { hlc: Hlc::new(1, 0), kind, payload: absent };
+        let entries = vec![entry; RUN_EVENTS_MAX];
+        let (author, base) = (AuthorId([1; 32]), EventId([2; 32]));
+        let run = Run { author, start_seq: 2, base, entries, signature: [0; 64] };
+        let bytes = run.encode();
+        assert!(bytes.capacity() < 2 * bytes.len(), "{} for {}", bytes.capacity(), bytes.len());
     }
 
     #[test]
