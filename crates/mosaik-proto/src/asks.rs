@@ -43,6 +43,9 @@ pub(crate) const HEAD_WAIT_MS: u64 = 200;
 const AUTHORS_MAX: usize = 65_536;
 /// Tips of all of them that may be claimed at a time.
 const CLAIMS_MAX: usize = 2 * AUTHORS_MAX;
+/// The same, each counted for every session that claims it: so that many who claim the same cost no
+/// more than some who claim different things.
+const CLAIMANTS_MAX: usize = 2 * CLAIMS_MAX;
 
 /// What peers have shown and is still to come. A node holds no more of this than its bounds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,17 +95,19 @@ impl Open {
 }
 
 /// A tip that is not held.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Claim {
-    /// The sessions that say they hold it.
-    sessions: BTreeSet<SessionId>,
+    tip: Tip,
+    /// The sessions that say they hold it, ascending.
+    sessions: Vec<SessionId>,
     /// Not to be asked for before this.
     due_ms: u64,
 }
 
 #[derive(Debug, Default)]
 struct Claims {
-    tips: BTreeMap<Tip, Claim>,
+    /// Ascending. A list: most have one, and the node of a tree would be ten times as large.
+    tips: Vec<Claim>,
     stage: Stage,
     /// The session whose `Want` stalled just now: another one is next.
     avoid: Option<SessionId>,
@@ -144,28 +149,41 @@ pub(crate) struct Asks {
     granted: u64,
     /// Tips of all authors.
     tips: usize,
+    /// The same, each as often as it has claimants.
+    claimants: usize,
+    /// How often a tip was taken off the list.
+    settled: u64,
 }
 
 impl Claims {
+    /// Where `tip` stands, or would.
+    fn place(&self, tip: &Tip) -> Result<usize, usize> {
+        self.tips.binary_search_by_key(tip, |claim| claim.tip)
+    }
+
+    fn claimants(&self) -> usize {
+        self.tips.iter().map(|claim| claim.sessions.len()).sum()
+    }
+
     fn due_ms(&self) -> u64 {
-        self.tips.values().map(|claim| claim.due_ms).min().unwrap_or_default()
+        self.tips.iter().map(|claim| claim.due_ms).min().unwrap_or_default()
     }
 
     /// Whether `session` claims `tip`.
     fn has(&self, session: SessionId, tip: &Tip) -> bool {
-        self.tips.get(tip).is_some_and(|claim| claim.sessions.contains(&session))
+        self.place(tip).is_ok_and(|at| self.tips[at].sessions.contains(&session))
     }
 
     /// Whether anybody else claims anything.
     fn has_others(&self, session: SessionId) -> bool {
         let others = |claim: &Claim| claim.sessions.iter().any(|other| *other != session);
-        self.tips.values().any(others)
+        self.tips.iter().any(others)
     }
 
     /// All tips that `session` claims.
     fn of(&self, session: SessionId) -> Vec<Tip> {
-        let of_session = self.tips.iter().filter(|(_, claim)| claim.sessions.contains(&session));
-        of_session.map(|(tip, _)| *tip).collect()
+        let of_session = self.tips.iter().filter(|claim| claim.sessions.contains(&session));
+        of_session.map(|claim| claim.tip).collect()
     }
 
     /// The sessions that hold the greatest tip, but for the one to avoid if there is another. On a
@@ -174,7 +192,7 @@ impl Claims {
         let others = |claim: &Claim| -> Vec<SessionId> {
             claim.sessions.iter().filter(|other| Some(**other) != self.avoid).copied().collect()
         };
-        let others = self.tips.values().rev().map(others).find(|others| !others.is_empty());
+        let others = self.tips.iter().rev().map(others).find(|others| !others.is_empty());
         others.unwrap_or_else(|| self.avoid.into_iter().collect())
     }
 
@@ -219,12 +237,13 @@ impl Asks {
         due_ms: u64,
     ) -> bool {
         let known = self.authors.get(&author);
+        let is_known = known.is_some_and(|claims| claims.place(&tip).is_ok());
         let has_room = match known {
-            None => self.authors.len() < AUTHORS_MAX && self.tips < CLAIMS_MAX,
-            Some(claims) => {
-                claims.tips.contains_key(&tip)
-                    || (claims.tips.len() < TIPS_MAX && self.tips < CLAIMS_MAX)
+            _ if self.claimants >= CLAIMANTS_MAX => {
+                known.is_some_and(|claims| claims.has(session, &tip))
             }
+            None => self.authors.len() < AUTHORS_MAX && self.tips < CLAIMS_MAX,
+            Some(claims) => is_known || (claims.tips.len() < TIPS_MAX && self.tips < CLAIMS_MAX),
         };
         if !has_room {
             return false;
@@ -234,10 +253,17 @@ impl Asks {
             self.authors.insert(author, claims);
         }
         self.change(&author, |claims| {
-            let claim =
-                claims.tips.entry(tip).or_insert(Claim { due_ms, sessions: BTreeSet::new() });
+            let at = claims.place(&tip).unwrap_or_else(|at| {
+                // Exactly so much room: most authors have one.
+                claims.tips.reserve_exact(1);
+                claims.tips.insert(at, Claim { tip, sessions: Vec::with_capacity(1), due_ms });
+                at
+            });
+            let claim = &mut claims.tips[at];
             claim.due_ms = claim.due_ms.min(due_ms);
-            claim.sessions.insert(session);
+            if let Err(at) = claim.sessions.binary_search(&session) {
+                claim.sessions.insert(at, session);
+            }
         });
         true
     }
@@ -245,12 +271,17 @@ impl Asks {
     /// Tips of `author` that are claimed.
     pub(crate) fn claimed(&self, author: &AuthorId) -> Vec<Tip> {
         let claims = self.authors.get(author);
-        claims.map(|claims| claims.tips.keys().copied().collect()).unwrap_or_default()
+        claims.map(|claims| claims.tips.iter().map(|claim| claim.tip).collect()).unwrap_or_default()
     }
 
     /// Whether any session still claims this tip.
     pub(crate) fn is_claimed(&self, author: &AuthorId, tip: Tip) -> bool {
-        self.authors.get(author).is_some_and(|claims| claims.tips.contains_key(&tip))
+        self.authors.get(author).is_some_and(|claims| claims.place(&tip).is_ok())
+    }
+
+    /// How often a claim was settled or given up: as long as it is the same, all stand.
+    pub(crate) fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// How much is claimed and on its way.
@@ -266,7 +297,7 @@ impl Asks {
     /// A tip is here now, or not wanted any more.
     pub(crate) fn settle(&mut self, author: &AuthorId, tip: Tip) {
         self.change(author, |claims| {
-            claims.tips.remove(&tip);
+            claims.tips.retain(|claim| claim.tip != tip);
         });
     }
 
@@ -278,9 +309,9 @@ impl Asks {
     /// `session` can't serve `tip` after all; none: nothing of the author.
     pub(crate) fn lacks(&mut self, session: SessionId, author: &AuthorId, tip: Option<Tip>) {
         self.change(author, |claims| {
-            claims.tips.retain(|claimed, claim| {
-                if tip.is_none_or(|tip| tip == *claimed) {
-                    claim.sessions.remove(&session);
+            claims.tips.retain_mut(|claim| {
+                if tip.is_none_or(|tip| tip == claim.tip) {
+                    claim.sessions.retain(|other| *other != session);
                 }
                 !claim.sessions.is_empty()
             });
@@ -302,7 +333,7 @@ impl Asks {
     /// The session is gone.
     pub(crate) fn close(&mut self, session: SessionId) {
         let claims_of =
-            |claims: &Claims| claims.tips.values().any(|claim| claim.sessions.contains(&session));
+            |claims: &Claims| claims.tips.iter().any(|claim| claim.sessions.contains(&session));
         let authors: Vec<AuthorId> =
             self.authors.iter().filter(|(_, c)| claims_of(c)).map(|(author, _)| *author).collect();
         for author in authors {
@@ -487,9 +518,13 @@ impl Asks {
     /// of the session that is asked.
     fn change(&mut self, author: &AuthorId, change: impl FnOnce(&mut Claims)) {
         let Some(mut claims) = self.unlist(author) else { return };
-        self.tips -= claims.tips.len();
+        let before = claims.tips.len();
+        self.tips -= before;
+        self.claimants -= claims.claimants();
         change(&mut claims);
         self.tips += claims.tips.len();
+        self.claimants += claims.claimants();
+        self.settled += u64::from(claims.tips.len() < before);
         if let Stage::Asked(open) = &claims.stage
             && !open.tips.iter().any(|tip| claims.has(open.session, tip))
         {

@@ -29,7 +29,8 @@ const LEFT_WAIT_MS: u64 = 60_000;
 const LEFT_FAILURES: u32 = 6;
 /// The least wait before a peer of another network is tried again, in milliseconds; doubled each time.
 const REFUSED_WAIT_MS: u64 = 30_000;
-/// Peers known at a time. For one more a stranger goes: a peer that was never heard.
+/// Peers known at a time. For one more a stranger goes: a peer that was never heard. For one that has
+/// greeted, if there is no stranger, the one goes that was heard longest ago.
 const PEERS_MAX: usize = 4096;
 /// Peers in the cache on disk: those that answered last.
 const CACHED_MAX: usize = 256;
@@ -235,6 +236,18 @@ impl PeerBook {
         worst.is_some_and(|node| self.peers.remove(&node).is_some())
     }
 
+    fn forget_longest_silent(&mut self) {
+        let may_go = |node: &NodeId, peer: &Peer| {
+            let is_chosen = peer.is_blocked || peer.found_by == Source::Ticket;
+            !is_chosen && !peer.is_dialing && !self.connections.contains_key(node)
+        };
+        let known = self.peers.iter().filter(|(node, peer)| may_go(node, peer));
+        let silent = known.min_by_key(|(_, peer)| peer.heard_ms).map(|(node, _)| *node);
+        if let Some(node) = silent {
+            self.peers.remove(&node);
+        }
+    }
+
     /// A node says over gossip that it is here or leaves; older words than the newest don't count.
     pub fn observe_presence(&mut self, presence: &crate::hint::Presence, now_ms: u64) {
         let said = (presence.boot, presence.said_ms);
@@ -260,6 +273,9 @@ impl PeerBook {
 
     /// Both have said hello.
     pub fn opened(&mut self, node: NodeId, name: &str, software: &str, wall_ms: u64) {
+        if !self.peers.contains_key(&node) && !self.make_room() {
+            self.forget_longest_silent();
+        }
         let peer = self.peers.entry(node).or_insert_with(|| Peer::new(Source::Inbound));
         peer.name = name.to_owned();
         peer.software = software.to_owned();
@@ -560,5 +576,26 @@ mod tests {
         book.observe(A, somewhere(2), Source::Slot, 0);
         assert!(book.get(&A).is_some() && book.get(&node(0)).is_some());
         assert!(book.get(&node(7)).is_none(), "of the strangers it had failed most");
+    }
+
+    /// Node keys cost nothing: whoever has many must not fill the book.
+    #[test]
+    fn a_full_book_lets_the_longest_silent_go_for_one_that_has_greeted() {
+        let mut book = PeerBook::default();
+        let node = |i: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&i.to_be_bytes());
+            NodeId(bytes)
+        };
+        book.observe(A, somewhere(1), Source::Ticket, 0);
+        let at = Retry { now_ms: 0, wait_ms: 0 };
+        for i in 0..PEERS_MAX + 10 {
+            book.connected(node(i));
+            book.opened(node(i), "one of many", "mosaik-node 0.1.0", 1 + i as u64);
+            book.disconnected(node(i), PeerState::Lost, "gone", at);
+        }
+        assert_eq!(book.iter().count(), PEERS_MAX);
+        assert!(book.get(&A).is_some(), "a person named it");
+        assert!(book.get(&node(0)).is_none() && book.get(&node(PEERS_MAX + 9)).is_some());
     }
 }

@@ -220,3 +220,30 @@ fn what_peers_claim_is_bounded() {
     assert!(!asks.claim(TWO, author(0), tip(3), 1, 0));
     assert!(asks.claim(TWO, author(0), tip(2), 1, 0), "the same tip needs no room");
 }
+
+/// The same claims by many sessions cost as much as other claims by few.
+#[test]
+fn claims_are_bounded_by_tips_and_by_who_makes_them() {
+    let author = |n: usize| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        AuthorId(bytes)
+    };
+    let mut asks = Asks::default();
+    let mut noted = 0;
+    for session in 0..8 {
+        for n in 0..AUTHORS_MAX + 1 {
+            noted += usize::from(asks.claim(SessionId(session), author(n), tip(1), 1, 0));
+        }
+    }
+    assert_eq!(
+        (asks.authors.len(), asks.claimants, noted),
+        (AUTHORS_MAX, CLAIMANTS_MAX, CLAIMANTS_MAX)
+    );
+    let before = asks.settled();
+    for session in 0..8 {
+        asks.close(SessionId(session));
+    }
+    assert_eq!((asks.authors.len(), asks.tips, asks.claimants), (0, 0, 0));
+    assert_eq!(asks.settled(), before + AUTHORS_MAX as u64);
+}

@@ -1,5 +1,7 @@
 //! What sessions tell: opened, grown, declined, over.
 
+use std::collections::BTreeMap;
+
 use mosaik_core::{feed::Ledger, id::NodeId};
 use rand::RngExt;
 
@@ -7,11 +9,14 @@ use super::{META_PEERS, Replica};
 use crate::{
     Fault,
     carrier::{Effect, Now, Role, SessionId},
+    feeds::DECLINES_MAX,
     message::{Bye, ByeCode},
     peers::{PeerState, Retry},
-    session::{Notice, Session},
+    session::{Declines, Notice, Session},
 };
 
+/// Authors that are remembered as declined by peers, each counted for every peer: some megabytes.
+const REMEMBERED_DECLINES_MAX: usize = 2 * DECLINES_MAX;
 /// How long a peer that closed an idle session is left alone, in milliseconds.
 const DONE_WAIT_MS: u64 = 60_000;
 /// How long the listener of two connections waits for their dialer to end one, in milliseconds: longer
@@ -35,7 +40,7 @@ impl Replica {
                     self.totals.declined += 1;
                     self.asks.forget(&author);
                     for session in self.sessions.values_mut() {
-                        session.leave_out(author);
+                        session.leave_out(author, &self.feeds);
                     }
                 }
                 Notice::Twin(boot) => {
@@ -120,12 +125,26 @@ impl Replica {
         self.end_session(now, id, then, &bye.text);
     }
 
+    /// For the next session with `peer`. Where there is no room the others' go, which then are told
+    /// again.
+    fn remember_declines(&mut self, peer: NodeId, declines: Declines) {
+        self.peer_declines.remove(&peer);
+        let held = |peers: &BTreeMap<NodeId, Declines>| peers.values().map(Declines::len).sum();
+        let mut held: usize = held(&self.peer_declines);
+        while held + declines.len() > REMEMBERED_DECLINES_MAX
+            && let Some((_, forgotten)) = self.peer_declines.pop_first()
+        {
+            held -= forgotten.len();
+        }
+        self.peer_declines.insert(peer, declines);
+    }
+
     pub(super) fn end_session(&mut self, now: Now, id: SessionId, then: PeerState, reason: &str) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.asks.close(id);
         self.twins_told.retain(|(a, b)| *a != id && *b != id);
         if let Some(declines) = session.peer_declines() {
-            self.peer_declines.insert(session.peer, declines);
+            self.remember_declines(session.peer, declines);
         }
         let wait_ms = match then {
             // Whoever closed an idle session has others enough.

@@ -28,6 +28,8 @@ pub(super) struct Round {
     has_ended: bool,
     /// Tips that the peer showed and that were not held.
     pub(super) shown: BTreeSet<(AuthorId, Tip)>,
+    /// Up to where what was settled since is taken off them.
+    settled: u64,
     /// Payloads asked for and not yet given or lacked.
     pub(super) payloads: BTreeMap<EventId, Missing>,
     /// The last missing payload that was asked for.
@@ -61,7 +63,9 @@ impl Session {
 
     /// Settles what the last round showed and is here, declined or given up by now.
     pub(crate) fn settle<L: Ledger>(&mut self, shared: &Shared<'_, L>) {
-        if let Some(round) = &mut self.round {
+        let settled = shared.asks.settled();
+        if let Some(round) = self.round.as_mut().filter(|round| round.settled != settled) {
+            round.settled = settled;
             round.shown.retain(|(author, tip)| shared.asks.is_claimed(author, *tip));
         }
     }
@@ -73,6 +77,7 @@ impl Session {
             is_strict,
             has_ended: false,
             shown: BTreeSet::new(),
+            settled: 0,
             payloads: BTreeMap::new(),
             asked_to: None,
             is_partial: false,

@@ -24,6 +24,11 @@ impl Declines {
     pub(super) fn authors(&self) -> impl Iterator<Item = &AuthorId> {
         self.authors.iter()
     }
+
+    /// How many authors.
+    pub(crate) fn len(&self) -> usize {
+        self.authors.len()
+    }
 }
 
 impl Session {
@@ -49,25 +54,29 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) -> bool {
         let Some(reason) = shared.feeds.declines(author) else { return false };
-        self.skip.insert(*author);
+        self.leave_out(*author, shared.feeds);
         shared.asks.forget(author);
         self.serves.retain(|serve| serve.author != *author);
-        if self.told.insert(*author) {
+        if self.told.len() < DECLINES_MAX && self.told.insert(*author) {
             self.send(Message::Decline(*author, reason), shared.effects);
         }
         true
     }
 
-    /// An author was declined here just now: it is left out from now on.
-    pub(crate) fn leave_out(&mut self, author: AuthorId) {
-        self.skip.insert(author);
+    /// An author was declined here just now: it is left out from now on. Of whom nothing is held there
+    /// is nothing to leave out, and no end of such authors.
+    pub(crate) fn leave_out(&mut self, author: AuthorId, feeds: &Feeds) {
+        if feeds.feed(&author).is_some() {
+            self.skip.insert(author);
+        }
         if let Some(round) = &mut self.round {
             round.shown.retain(|(shown, _)| *shown != author);
         }
     }
 
     pub(super) fn on_decline<L: Ledger>(&mut self, author: AuthorId, shared: &mut Shared<'_, L>) {
-        if self.peer_declines.authors.len() < DECLINES_MAX {
+        // An honest peer only declines what it was told of.
+        if self.peer_declines.authors.len() < DECLINES_MAX && shared.feeds.feed(&author).is_some() {
             self.peer_declines.authors.insert(author);
             self.skip.insert(author);
         }

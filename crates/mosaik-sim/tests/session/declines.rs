@@ -1,4 +1,7 @@
-use mosaik_core::feed::Tip;
+use mosaik_core::{
+    feed::Tip,
+    id::{AuthorId, EventId},
+};
 use mosaik_proto::{
     carrier::{Input, SessionId},
     message::{Message, Reason, Want},
@@ -119,4 +122,21 @@ fn a_peer_that_speaks_of_a_feed_that_it_had_declined_takes_it_again() {
         credit: 1 << 20,
     };
     assert!(matches!(talk.say(Message::Want(want))[..], [Message::Run(_)]));
+}
+
+/// There is no end of authors who could be invented: of those that are told there is.
+#[test]
+fn a_full_node_answers_a_bounded_number_of_invented_authors() {
+    let mut node = small(1);
+    node.take((0..9).map(|i| Author::of(i, 1).all()));
+    let mut talk = Talk::open(node);
+    let mut declined = 0;
+    for n in 0..66_000_u64 {
+        let mut author = [9; 32];
+        author[..8].copy_from_slice(&n.to_be_bytes());
+        let tip = Tip { seq: 1, id: EventId(author) };
+        declined += talk.say(Message::Have(AuthorId(author), tip)).len();
+    }
+    assert_eq!((declined, talk.end), (65_536, None));
+    assert_eq!(talk.node.replica.declines().len(), 65_536);
 }

@@ -9,5 +9,6 @@ mod full;
 mod greeting;
 mod peers;
 mod runs;
+mod silence;
 mod transcript;
 mod wire;
