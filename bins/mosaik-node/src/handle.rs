@@ -156,6 +156,8 @@ pub struct Snapshot {
     pub declined: u64,
     /// Authors with too many branches.
     pub crowded: Vec<AuthorId>,
+    /// Sessions since the start that ended because one side broke the protocol.
+    pub violations: u64,
     /// Why nothing can be written, if nothing can.
     pub degraded: Option<String>,
     /// What a person should look at, in sentences: another node with this key, an unset clock.
@@ -177,6 +179,7 @@ impl Snapshot {
             replicas: 0,
             declined: 0,
             crowded: Vec::new(),
+            violations: 0,
             degraded: None,
             notices: Vec::new(),
         }

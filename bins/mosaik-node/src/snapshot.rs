@@ -72,6 +72,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         replicas: replica.replicas(replica.own_seq()) as u64,
         declined: replica.declines().len() as u64,
         crowded: crowded.map(|(author, _)| *author).collect(),
+        violations: replica.totals().violations,
         degraded,
         notices: notices(replica),
     }

@@ -54,6 +54,9 @@ pub struct Status {
     pub declined: u64,
     /// Authors with too many branches.
     pub crowded: u64,
+    /// Sessions since the start that ended because one side broke the protocol, as the other said.
+    #[serde(default)]
+    pub violations: u64,
     /// The digest of the view: equal on all nodes that hold the same events.
     pub view_digest: String,
     /// Why it can't write, if it can't.

@@ -104,6 +104,10 @@ fn status(status: &Status, json: bool) -> Result<(), Failed> {
         line("conflicts", status.conflicts.to_string())?;
         line("outside", outside(status))?;
         line("view", status.view_digest.clone())?;
+        if status.violations > 0 {
+            let ended = count(status.violations, "session");
+            line("violations", format!("{ended} ended because the protocol was broken"))?;
+        }
         for notice in &status.notices {
             line("notice", plain(notice))?;
         }

@@ -64,6 +64,7 @@ pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
         unavailable: shown.unavailable,
         declined: shown.declined,
         crowded: shown.crowded.len() as u64,
+        violations: shown.violations,
         view_digest: data_encoding::HEXLOWER.encode(&numbers.digest),
         degraded: shown.degraded,
         notices: shown.notices,
