@@ -9,15 +9,12 @@ mod command_line;
 mod data_directory;
 mod forged_runs;
 mod slots;
-mod stranger;
 mod strangers;
-mod wire;
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -25,9 +22,6 @@ use mosaik_api::{document::Status, request::EmitEvent};
 use mosaik_lab::{Node, Output, binary::node_binary, process::Group};
 use serde_json::json;
 use tempfile::TempDir;
-
-/// How long any one step may take.
-const STEP: Duration = Duration::from_secs(60);
 
 /// The words that start a node which looks for nobody.
 const QUIET: [&str; 5] = ["--listen", "127.0.0.1:0", "--lab", "--no-dht", "--no-relay"];

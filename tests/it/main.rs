@@ -2,5 +2,8 @@
 
 mod bad_input;
 mod fuzz;
+mod hostile_sizes;
 mod repository;
+mod stranger;
 mod whole_path;
+mod wire;

@@ -7,9 +7,9 @@ use ed25519_dalek::SigningKey;
 use mosaik_lab::Cluster;
 use mosaik_tests::{Diary, cluster, play};
 
-use super::{
-    STEP, goes_on,
-    stranger::{Stranger, place_of},
+use super::goes_on;
+use crate::{
+    stranger::{STEP, Stranger, place_of},
     wire::{Entry, Keys, Run, bytes, varint},
 };
 

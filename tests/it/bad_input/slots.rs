@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,13 +15,15 @@ use mosaik_api::document::{PeerState, SlotState};
 use mosaik_lab::{Cluster, wait};
 use mosaik_tests::{Diary, cluster, play};
 use pkarr::{Keypair, SignedPacket};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
-use super::{
-    STEP,
-    stranger::{ALPN, closed, endpoint},
+use crate::{
+    stranger::{ALPN, STEP, closed, endpoint},
     wire::Keys,
 };
+
+/// How far puts lie apart: each sends some dozens of datagrams.
+const PUT_EVERY: Duration = Duration::from_millis(20);
 
 /// Who knows a public network's name may write its slots. Nodes still find each other by the rest.
 #[tokio::test]
@@ -36,15 +38,15 @@ async fn records_that_no_node_wrote_lead_nowhere_and_nodes_meet_by_the_other_slo
         let squatter = endpoint(ALPN).await?;
         let diary = Diary::begin();
         let values = values(&keys, &squatter)?;
-        let all: Vec<_> = values.iter().collect();
-        // A few together, for a put waits for storage nodes that are slow to answer; with more, one
-        // client finds none of them.
-        for some in all.chunks(4) {
-            let puts = some.iter().map(|(slot, value)| put(dht.clone(), &keys, **slot, value));
-            let mut puts: JoinSet<_> = puts.collect();
-            while let Some(put) = puts.join_next().await {
-                put??;
-            }
+        // Together, for a put waits for storage nodes that are slow to answer; but not at once: they
+        // would overflow a socket's buffer, and what is lost is waited for.
+        let mut puts = JoinSet::new();
+        for (slot, value) in &values {
+            puts.spawn(put(dht.clone(), &keys, *slot, value));
+            sleep(PUT_EVERY).await;
+        }
+        while let Some(put) = puts.join_next().await {
+            put??;
         }
         diary.note(format_args!("{} slots hold what is nobody's", values.len()));
         let squatting = tokio::spawn(squat(squatter.clone()));
@@ -222,7 +224,7 @@ fn put(
     let item = MutableItem::new(key, &value.bytes, value.seq, None);
     async move {
         let mut put = dht.put_mutable(item.clone(), None).await;
-        // Sixteen at once overflow a socket's buffer now and then: what found no node goes again.
+        // What found no node goes again.
         for _ in 0..4 {
             if put.is_ok() {
                 break;

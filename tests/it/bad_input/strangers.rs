@@ -10,9 +10,9 @@ use mosaik_lab::{Cluster, Node, wait};
 use mosaik_tests::{Diary, cluster, play};
 use tokio::task::JoinSet;
 
-use super::{
-    STEP, goes_on,
-    stranger::{ALPN, APP, Greet, Stranger, closed, endpoint, place_of},
+use super::goes_on;
+use crate::{
+    stranger::{ALPN, APP, Greet, STEP, Stranger, closed, endpoint, place_of},
     wire::{Keys, bytes, ticket, varint},
 };
 

@@ -1,6 +1,6 @@
 //! A peer that is no node: an iroh endpoint that says what it is told to.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use iroh::{
@@ -10,22 +10,22 @@ use iroh::{
 use mosaik_lab::Node;
 use tokio::time::timeout;
 
-use super::{
-    STEP,
-    wire::{Keys, bytes, varint},
-};
+use crate::wire::{Keys, bytes, varint};
+
+/// How long any one step may take.
+pub(crate) const STEP: Duration = Duration::from_secs(60);
 
 /// What a node speaks.
-pub(super) const ALPN: &[u8] = b"mosaik-node/sync/1";
+pub(crate) const ALPN: &[u8] = b"mosaik-node/sync/1";
 
 /// What a `Greet` says of the program.
-pub(super) const APP: &str = "mosaik-node/sync";
+pub(crate) const APP: &str = "mosaik-node/sync";
 
 /// How a connection was closed from the other end: code and text.
-pub(super) type Closed = (u64, String);
+pub(crate) type Closed = (u64, String);
 
 /// An endpoint on loopback that listens for one protocol.
-pub(super) async fn endpoint(alpn: &[u8]) -> Result<Endpoint> {
+pub(crate) async fn endpoint(alpn: &[u8]) -> Result<Endpoint> {
     Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&rand::random()))
         .alpns(vec![alpn.to_vec()])
@@ -40,7 +40,7 @@ pub(super) async fn endpoint(alpn: &[u8]) -> Result<Endpoint> {
 }
 
 /// Where a node is reached.
-pub(super) async fn place_of(node: &Node) -> Result<EndpointAddr> {
+pub(crate) async fn place_of(node: &Node) -> Result<EndpointAddr> {
     let identity = node.identity().await?;
     let mut place = EndpointAddr::new(identity.node.parse::<EndpointId>()?);
     for address in &identity.addresses {
@@ -50,7 +50,7 @@ pub(super) async fn place_of(node: &Node) -> Result<EndpointAddr> {
 }
 
 /// How the node ends a connection.
-pub(super) async fn closed(connection: &Connection) -> Result<Closed> {
+pub(crate) async fn closed(connection: &Connection) -> Result<Closed> {
     match timeout(STEP, connection.closed()).await.context("the connection stays open")? {
         ConnectionError::ApplicationClosed(close) => {
             let text = String::from_utf8_lossy(&close.reason).into_owned();
@@ -62,14 +62,14 @@ pub(super) async fn closed(connection: &Connection) -> Result<Closed> {
 
 /// What a `Greet` says.
 #[derive(Debug, Clone)]
-pub(super) struct Greet {
-    pub(super) app: &'static str,
-    pub(super) versions: (u64, u64),
-    pub(super) proof: [u8; 32],
+pub(crate) struct Greet {
+    pub(crate) app: &'static str,
+    pub(crate) versions: (u64, u64),
+    pub(crate) proof: [u8; 32],
 }
 
 impl Greet {
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(crate) fn body(&self) -> Vec<u8> {
         let (lowest, highest) = self.versions;
         let app = bytes(self.app.as_bytes());
         [&app[..], &varint(lowest), &varint(highest), &self.proof].concat()
@@ -77,16 +77,16 @@ impl Greet {
 }
 
 /// A stream that a stranger has opened to a node.
-pub(super) struct Stranger {
+pub(crate) struct Stranger {
     /// It lives as long as its streams.
     endpoint: Endpoint,
-    pub(super) connection: Connection,
-    pub(super) send: SendStream,
+    pub(crate) connection: Connection,
+    pub(crate) send: SendStream,
     recv: RecvStream,
 }
 
 impl Stranger {
-    pub(super) async fn dial(place: &EndpointAddr) -> Result<Self> {
+    pub(crate) async fn dial(place: &EndpointAddr) -> Result<Self> {
         let endpoint = endpoint(ALPN).await?;
         let dialing = endpoint.connect(place.clone(), ALPN);
         let connection = timeout(STEP, dialing).await.context("the dial")??;
@@ -95,12 +95,12 @@ impl Stranger {
     }
 
     /// Its id, as the node shows it.
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.endpoint.id().to_string()
     }
 
     /// What proves to the node that this end is in the network, on this connection.
-    pub(super) fn proof(&self, keys: &Keys) -> Result<[u8; 32]> {
+    pub(crate) fn proof(&self, keys: &Keys) -> Result<[u8; 32]> {
         let (own, other) = (self.endpoint.id(), self.connection.remote_id());
         self.proof_of(keys, own.as_bytes(), other.as_bytes())
     }
@@ -113,17 +113,17 @@ impl Stranger {
         Ok(*blake3::keyed_hash(&keys.membership, &proven).as_bytes())
     }
 
-    pub(super) async fn send(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+    pub(crate) async fn send(&mut self, kind: u8, body: &[u8]) -> Result<()> {
         let len = u32::try_from(body.len() + 1)?;
         self.send_raw(&[&len.to_be_bytes()[..], &[kind], body].concat()).await
     }
 
-    pub(super) async fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.send.write_all(bytes).await?)
     }
 
     /// The next frame: type and body.
-    pub(super) async fn frame(&mut self) -> Result<(u8, Vec<u8>)> {
+    pub(crate) async fn frame(&mut self) -> Result<(u8, Vec<u8>)> {
         let reading = async {
             let mut len = [0; 4];
             self.recv.read_exact(&mut len).await.context("no frame any more")?;
@@ -135,7 +135,7 @@ impl Stranger {
     }
 
     /// Passes over frames until one of this type comes.
-    pub(super) async fn frame_of(&mut self, wanted: u8) -> Result<Vec<u8>> {
+    pub(crate) async fn frame_of(&mut self, wanted: u8) -> Result<Vec<u8>> {
         loop {
             match self.frame().await? {
                 (kind, body) if kind == wanted => return Ok(body),
@@ -147,7 +147,7 @@ impl Stranger {
 
     /// Goes through the whole greeting as a node of this network would, and holds the other end's
     /// proof against what it must be.
-    pub(super) async fn open(place: &EndpointAddr, keys: &Keys) -> Result<Self> {
+    pub(crate) async fn open(place: &EndpointAddr, keys: &Keys) -> Result<Self> {
         let mut peer = Self::dial(place).await?;
         let greet = Greet { app: APP, versions: (1, 1), proof: peer.proof(keys)? };
         peer.send(1, &greet.body()).await?;
@@ -178,14 +178,14 @@ impl Stranger {
     }
 
     /// A comparison still gets its answer: so what was sent before it was taken, and ended nothing.
-    pub(super) async fn is_served(&mut self) -> Result<()> {
+    pub(crate) async fn is_served(&mut self) -> Result<()> {
         self.send(3, &[0xee; 16]).await?;
         self.frame_of(3).await.context("the session is over")?;
         self.send(7, &[0]).await
     }
 
     /// How the node ends this session. Keeps the connection until then.
-    pub(super) async fn closed(&mut self) -> Result<Closed> {
+    pub(crate) async fn closed(&mut self) -> Result<Closed> {
         closed(&self.connection).await
     }
 }

@@ -10,15 +10,15 @@ use ed25519_dalek::{Signer, SigningKey};
 
 /// What follows from a public network's name.
 #[derive(Debug, Clone)]
-pub(super) struct Keys {
-    pub(super) fingerprint: [u8; 32],
-    pub(super) membership: [u8; 32],
+pub(crate) struct Keys {
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) membership: [u8; 32],
     /// The seeds of the slots' keys.
-    pub(super) slots: [[u8; 32]; 16],
+    pub(crate) slots: [[u8; 32]; 16],
 }
 
 impl Keys {
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let seed = *blake3::hash(name.as_bytes()).as_bytes();
         let mut id = seed;
         let slots = [(); 16].map(|()| {
@@ -38,7 +38,7 @@ fn derive(x: &str, bytes: &[u8]) -> [u8; 32] {
     blake3::derive_key(&format!("mosaik-node 2026-11 {x} v1"), bytes)
 }
 
-pub(super) fn varint(mut number: u64) -> Vec<u8> {
+pub(crate) fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number > 0x7f {
         bytes.push(number as u8 | 0x80);
@@ -48,12 +48,12 @@ pub(super) fn varint(mut number: u64) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn bytes(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn bytes(bytes: &[u8]) -> Vec<u8> {
     [&varint(bytes.len() as u64), bytes].concat()
 }
 
 /// What `--peer` takes.
-pub(super) fn ticket(node: &[u8; 32], addresses: &[SocketAddr]) -> Result<String> {
+pub(crate) fn ticket(node: &[u8; 32], addresses: &[SocketAddr]) -> Result<String> {
     // No relay.
     let mut ticket = [&[1], &node[..], &[0], &varint(addresses.len() as u64)].concat();
     for address in addresses {
@@ -68,33 +68,33 @@ pub(super) fn ticket(node: &[u8; 32], addresses: &[SocketAddr]) -> Result<String
 
 /// What one event of a forger says: a record is made, which a view would show.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
-    pub(super) ms: u64,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) ms: u64,
+    pub(crate) payload: Vec<u8>,
 }
 
 const KIND: &str = "record.create";
 
 impl Entry {
-    pub(super) fn new(ms: u64, record: &str) -> Self {
+    pub(crate) fn new(ms: u64, record: &str) -> Self {
         Self { ms, payload: [bytes(record.as_bytes()), bytes(b"forged")].concat() }
     }
 }
 
 /// A run in parts, so that each can be spoiled.
 #[derive(Debug, Clone)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Whom it names as author.
-    pub(super) author: [u8; 32],
-    pub(super) start_seq: u64,
-    pub(super) base: [u8; 32],
-    pub(super) entries: Vec<Entry>,
-    pub(super) signature: [u8; 64],
+    pub(crate) author: [u8; 32],
+    pub(crate) start_seq: u64,
+    pub(crate) base: [u8; 32],
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) signature: [u8; 64],
 }
 
 impl Run {
     /// A run that is in order if `base` is what its author wrote at `start_seq` - 1.
-    pub(super) fn signed(
+    pub(crate) fn signed(
         key: &SigningKey,
         keys: &Keys,
         start_seq: u64,
@@ -107,13 +107,13 @@ impl Run {
         run
     }
 
-    pub(super) fn sign(&mut self, key: &SigningKey, keys: &Keys) {
+    pub(crate) fn sign(&mut self, key: &SigningKey, keys: &Keys) {
         let message = [b"mosaik-node head v1", &self.head(keys)[..]].concat();
         self.signature = key.sign(&message).to_bytes();
     }
 
     /// The ids of its events.
-    pub(super) fn ids(&self, keys: &Keys) -> Vec<[u8; 32]> {
+    pub(crate) fn ids(&self, keys: &Keys) -> Vec<[u8; 32]> {
         let mut prev = self.base;
         let places = (self.start_seq..).zip(&self.entries);
         places
@@ -134,20 +134,20 @@ impl Run {
             .collect()
     }
 
-    pub(super) fn head(&self, keys: &Keys) -> [u8; 32] {
+    pub(crate) fn head(&self, keys: &Keys) -> [u8; 32] {
         *self.ids(keys).last().expect("no run here is empty")
     }
 
-    pub(super) fn head_seq(&self) -> u64 {
+    pub(crate) fn head_seq(&self) -> u64 {
         self.start_seq + self.entries.len() as u64 - 1
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         self.encode_with_start(&varint(self.start_seq))
     }
 
     /// With `start` where the encoding of the start seq belongs.
-    pub(super) fn encode_with_start(&self, start: &[u8]) -> Vec<u8> {
+    pub(crate) fn encode_with_start(&self, start: &[u8]) -> Vec<u8> {
         let mut run = [&[1], &self.author[..], start, &self.base, &[1]].concat();
         run.extend(bytes(KIND.as_bytes()));
         run.extend(varint(self.entries.len() as u64));
