@@ -264,12 +264,12 @@ impl Comparison {
         Ok(self.next_page(prefix, exchange, theirs.more, held))
     }
 
-    /// Takes a `Done`: of a `Tree`, of a page, or of the topmost hash. May be answered by a page.
     /// Whether a `Done` of this prefix says that the topmost hash, as it was told, is the other's too.
     pub(crate) fn is_answer_to_top(&self, prefix: Prefix) -> bool {
         prefix == Prefix::EMPTY && self.top != Top::Settled
     }
 
+    /// Takes a `Done`: of a `Tree`, of a page, or of the topmost hash. May be answered by a page.
     pub(crate) fn on_done(
         &mut self,
         prefix: Prefix,
