@@ -34,7 +34,7 @@ const ROUNDS_AHEAD_MAX: u64 = 30;
 const IDLE_ROUNDS_MAX: u64 = 6;
 /// Bytes that one end of a connection may send in an interval in which nothing is new.
 ///
-/// Nearly always it is under 300; where crowded or held-back feeds were told of, up to 1,911 were seen.
+/// Nearly always it is under 300; two of 10,000 seeds showed 360 and 1,911.
 const IDLE_BYTES_MAX: usize = 4096;
 /// Runs that may come again in any case: a node that has just started has taken none.
 const DUPLICATES_FREE: u64 = 20;
