@@ -77,10 +77,11 @@ impl Room {
 #[derive(Debug)]
 pub(crate) struct Budget {
     free: Arc<Semaphore>,
-    /// Frames that aren't whole, in the order in which they began.
+    bytes_max: usize,
     partial: Mutex<Partial>,
 }
 
+/// Frames that aren't whole, in the order in which they began.
 #[derive(Debug, Default)]
 struct Partial {
     frames: BTreeMap<u64, (usize, Arc<Notify>)>,
@@ -89,12 +90,21 @@ struct Partial {
     bytes: usize,
 }
 
+/// A frame was given up: others need its room more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GivenUp;
+
 impl Budget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { free: Arc::new(Semaphore::new(bytes_max)), partial: Mutex::default() }
+        Self { free: Arc::new(Semaphore::new(bytes_max)), bytes_max, partial: Mutex::default() }
     }
 
-    /// Begins a frame.
+    /// Waits for room for a frame of `bytes` that has come in one piece.
+    pub(crate) async fn room(&self, bytes: usize) -> Room {
+        Room(Some(self.acquire(bytes).await))
+    }
+
+    /// Begins a frame of which more is to come.
     pub(crate) fn frame(self: &Arc<Self>) -> Frame {
         let given_up = Arc::new(Notify::new());
         let mut partial = self.partial();
@@ -105,14 +115,26 @@ impl Budget {
         Frame { budget: self.clone(), number, given_up, room: Room::default() }
     }
 
+    async fn acquire(&self, bytes: usize) -> OwnedSemaphorePermit {
+        // Pieces are far shorter than 4 GiB.
+        let mut acquired = pin!(self.free.clone().acquire_many_owned(bytes as u32));
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut acquired => return permit.expect("the semaphore is never closed"),
+                () = tokio::time::sleep(WAIT_MAX) => self.give_up_one(),
+            }
+        }
+    }
+
     fn partial(&self) -> std::sync::MutexGuard<'_, Partial> {
         self.partial.lock().expect("nothing panics while it holds this lock")
     }
 
     /// Gives up the frame that began first, if frames that aren't whole are what takes the room.
-    fn give_up_one(&self, bytes_max: usize) {
+    fn give_up_one(&self) {
         let partial = self.partial();
-        if partial.bytes > bytes_max / 2
+        if partial.bytes > self.bytes_max / 2
             && let Some((_, given_up)) = partial.frames.values().find(|(bytes, _)| *bytes > 0)
         {
             given_up.notify_one();
@@ -131,16 +153,15 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Waits for room for `bytes` more of it.
-    pub(crate) async fn take(&mut self, bytes: usize) {
-        let free = self.budget.free.clone();
-        // Pieces are far shorter than 4 GiB.
-        let mut acquired = pin!(free.acquire_many_owned(bytes as u32));
-        let permit = loop {
-            tokio::select! {
-                biased;
-                permit = &mut acquired => break permit.expect("the semaphore is never closed"),
-                () = tokio::time::sleep(WAIT_MAX) => self.budget.give_up_one(INCOMING_MAX),
-            }
+    ///
+    /// # Errors
+    ///
+    /// [`GivenUp`]: it waited while it held room itself, and was the first to go.
+    pub(crate) async fn take(&mut self, bytes: usize) -> Result<(), GivenUp> {
+        let permit = tokio::select! {
+            biased;
+            permit = self.budget.acquire(bytes) => permit,
+            () = self.given_up.notified() => return Err(GivenUp),
         };
         self.room.add(permit);
         let mut partial = self.budget.partial();
@@ -148,6 +169,7 @@ impl Frame {
         if let Some((held, _)) = partial.frames.get_mut(&self.number) {
             *held += bytes;
         }
+        Ok(())
     }
 
     /// Returns when others need its room more.
@@ -176,41 +198,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn room_is_had_when_an_input_is_dropped() {
-        let budget = Arc::new(Budget::new(INCOMING_MAX));
-        let mut first = budget.frame();
-        first.take(INCOMING_MAX).await;
-        let delivery = Delivery::new(Input::Compare, first.finish());
+        let budget = Budget::new(INCOMING_MAX);
+        let delivery = Delivery::new(Input::Compare, budget.room(INCOMING_MAX).await);
         assert_eq!(delivery.len(), INCOMING_MAX);
-        let mut second = budget.frame();
-        let waiting = second.take(1);
+        let waiting = budget.room(1);
         tokio::pin!(waiting);
         assert!(tokio::time::timeout(WAIT_MAX * 3, &mut waiting).await.is_err());
         drop(delivery);
         waiting.await;
     }
 
+    /// Sixteen frames that aren't whole, and take all the room.
+    async fn halves(budget: &Arc<Budget>) -> Vec<Frame> {
+        let mut halves: Vec<Frame> = (0..16).map(|_| budget.frame()).collect();
+        for frame in &mut halves {
+            frame.take(INCOMING_MAX / 16).await.expect("there is room");
+        }
+        halves
+    }
+
     /// Room that whole frames take in the inbox is the disk's to give back; nobody is at fault.
     #[tokio::test(start_paused = true)]
     async fn frames_that_stay_unfinished_are_given_up_oldest_first_for_who_waits() {
         let budget = Arc::new(Budget::new(INCOMING_MAX));
-        let part = INCOMING_MAX / 16;
-        let mut hostile: Vec<Frame> = (0..16).map(|_| budget.frame()).collect();
-        for frame in &mut hostile {
-            frame.take(part).await;
-        }
-        let mut honest = budget.frame();
-        let waiting = async {
-            honest.take(part).await;
-            honest
-        };
-        let mut rest = hostile.split_off(1);
-        let first = hostile.remove(0);
+        let mut rest = halves(&budget).await.into_iter();
+        let (first, next) = (rest.next().expect("the oldest"), rest.next().expect("another"));
         let giving_way = async {
             first.given_up().await;
             drop(first);
         };
-        tokio::join!(waiting, giving_way);
-        let next = rest.remove(0);
+        let (_room, ()) = tokio::join!(budget.room(INCOMING_MAX / 16), giving_way);
         assert!(tokio::time::timeout(WAIT_MAX, next.given_up()).await.is_err());
+    }
+
+    /// All hold room and all want more: one has to go, or all would stand for ever.
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_wait_for_one_another_are_given_up_until_one_goes_on() {
+        let budget = Arc::new(Budget::new(INCOMING_MAX));
+        let mut waiting = tokio::task::JoinSet::new();
+        for mut frame in halves(&budget).await {
+            waiting.spawn(async move { frame.take(INCOMING_MAX / 16).await });
+        }
+        let mut ends = waiting.join_all().await;
+        let went_on = ends.iter().filter(|end| end.is_ok()).count();
+        assert!(went_on >= 8, "{went_on} of 16 went on");
+        ends.retain(Result::is_err);
+        assert!(!ends.is_empty() && ends.len() <= 8, "{} were given up", ends.len());
     }
 }

@@ -10,8 +10,9 @@
 //!
 //! Source: FORMAT.md beside this crate, section 1.
 
+mod reader;
+
 use std::{
-    collections::VecDeque,
     pin::pin,
     sync::{
         Arc,
@@ -20,27 +21,24 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use iroh::endpoint::{Connection, ReadError, RecvStream, SendStream, VarInt, WeakConnectionHandle};
 use mosaik_core::id::NodeId;
 use mosaik_proto::{
     carrier::{Input, Role, SessionId},
-    message::{Bye, ByeCode, FrameError, Message},
+    message::{Bye, ByeCode, Message},
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 use tracing::debug;
 
+use self::reader::{ReadEnd, Reader};
 use crate::{
     SYNC_ALPN,
-    budget::{Delivery, Frame, Room},
     connect::Shared,
-    frame::Assembler,
     gossip::Admission,
-    rate::piece_max,
     reason::{of_bye, of_connection},
 };
 
@@ -59,13 +57,6 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(1);
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How long the replica may take to close a session that broke the protocol.
 const VERDICT_MAX: Duration = Duration::from_secs(5);
-/// Progress is told at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// Frames of one session that are checked at a time. More would only wait for a worker.
-const CHECKS_MAX: usize = 8;
-/// Bytes from which on a frame is checked in a task of its own: that costs some microseconds, and to
-/// check as many bytes of a run costs ten times that. A guess.
-const CHECKED_APART_FROM: usize = 8 * 1024;
 /// Bytes after which `Sent` is told though more is queued.
 const SENT_EVERY: usize = 64 * 1024;
 
@@ -283,198 +274,6 @@ fn leaving() -> Bye {
 
 pub(crate) fn code(code: ByeCode) -> VarInt {
     VarInt::from(code.as_u8())
-}
-
-struct Reader {
-    shared: Arc<Shared>,
-    session: SessionId,
-    recv: RecvStream,
-    assembler: Assembler,
-    /// The room of the frame that isn't whole yet.
-    frame: Option<Frame>,
-    /// Frames that are whole, in the order in which they came, the first of them being checked.
-    checks: VecDeque<Check>,
-    /// When progress was told last.
-    progress: Option<Instant>,
-}
-
-/// A whole frame on its way to being a message.
-struct Check {
-    outcome: Outcome,
-    room: Room,
-}
-
-enum Outcome {
-    /// None once it was told.
-    Known(Option<Result<Message, FrameError>>),
-    /// A run, in a task of its own: other workers check the next ones meanwhile.
-    Running(JoinHandle<Result<Message, FrameError>>),
-}
-
-enum ReadEnd {
-    /// The peer finished its stream.
-    Finished,
-    /// The same, in the middle of a frame.
-    Cut,
-    /// A frame that breaks the protocol; told.
-    Bad,
-    /// It left a frame unfinished for so long that others needed the room.
-    GivenUp,
-    /// The connection or the stream is gone.
-    Lost(ReadError),
-    /// Nobody takes inputs any more.
-    Nobody,
-    /// A fault of this program.
-    Panicked,
-}
-
-impl Reader {
-    fn new(shared: Arc<Shared>, session: SessionId, recv: RecvStream) -> Self {
-        let (assembler, checks) = (Assembler::default(), VecDeque::new());
-        Self { shared, session, recv, assembler, frame: None, checks, progress: None }
-    }
-
-    async fn run(mut self) -> ReadEnd {
-        match self.read().await {
-            Err(end) => end,
-            // What came before the end is told before it.
-            Ok(end) => self.tell_all_but(0).await.err().unwrap_or(end),
-        }
-    }
-
-    /// Reads to the end of the stream. An error: what came last is not to be told.
-    async fn read(&mut self) -> Result<ReadEnd, ReadEnd> {
-        let shared = self.shared.clone();
-        let rate = shared.rate.as_ref();
-        loop {
-            let piece = tokio::select! {
-                biased;
-                checked = first(&mut self.checks) => {
-                    self.tell_first(checked).await?;
-                    continue;
-                }
-                () = given_up(&self.frame) => return Ok(ReadEnd::GivenUp),
-                piece = self.recv.read_chunk(piece_max(rate)) => piece,
-            };
-            let piece = match piece {
-                Ok(Some(piece)) => piece,
-                Ok(None) if self.assembler.is_partial() => return Ok(ReadEnd::Cut),
-                Ok(None) => return Ok(ReadEnd::Finished),
-                Err(error) => return Ok(ReadEnd::Lost(error)),
-            };
-            shared.counters.bytes_received.add(piece.len() as u64);
-            if let Some(rate) = rate {
-                rate.take(piece.len()).await;
-            }
-            self.take(piece).await?;
-            self.tell_progress().await?;
-        }
-    }
-
-    /// Cuts a piece into frames, and has them checked.
-    async fn take(&mut self, mut piece: Bytes) -> Result<(), ReadEnd> {
-        while !piece.is_empty() {
-            let before = piece.len();
-            let taken = self.assembler.take(&mut piece);
-            let mut frame = self.frame.take().unwrap_or_else(|| self.shared.budget.frame());
-            frame.take(before - piece.len()).await;
-            match taken {
-                Ok(Some(body)) => self.check(body, frame.finish()).await?,
-                Ok(None) => self.frame = Some(frame),
-                Err(error) => {
-                    self.tell_all_but(0).await?;
-                    return self.tell(Err(error), Room::default()).await;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins to check a frame. Waits where as many as may be are being checked.
-    async fn check(&mut self, body: Vec<u8>, room: Room) -> Result<(), ReadEnd> {
-        let outcome = if body.len() < CHECKED_APART_FROM {
-            let message = Message::decode(&body, &self.shared.hasher);
-            if self.checks.is_empty() {
-                return self.tell(message, room).await;
-            }
-            Outcome::Known(Some(message))
-        } else {
-            let shared = self.shared.clone();
-            Outcome::Running(tokio::spawn(async move { Message::decode(&body, &shared.hasher) }))
-        };
-        self.tell_all_but(CHECKS_MAX - 1).await?;
-        self.checks.push_back(Check { outcome, room });
-        Ok(())
-    }
-
-    /// Tells of the first frames, until at most `left` are still being checked.
-    async fn tell_all_but(&mut self, left: usize) -> Result<(), ReadEnd> {
-        while self.checks.len() > left {
-            let checked = first(&mut self.checks).await;
-            self.tell_first(checked).await?;
-        }
-        Ok(())
-    }
-
-    async fn tell_first(
-        &mut self,
-        checked: Option<Result<Message, FrameError>>,
-    ) -> Result<(), ReadEnd> {
-        let room = self.checks.pop_front().map(|check| check.room).unwrap_or_default();
-        match checked {
-            Some(checked) => self.tell(checked, room).await,
-            None => Err(ReadEnd::Panicked),
-        }
-    }
-
-    async fn tell(
-        &mut self,
-        decoded: Result<Message, FrameError>,
-        room: Room,
-    ) -> Result<(), ReadEnd> {
-        let (session, counters) = (self.session, &self.shared.counters);
-        let (input, is_bad) = match decoded {
-            Ok(message) => (Input::Frame { session, message }, false),
-            Err(error) => (Input::BadFrame { session, error }, true),
-        };
-        if is_bad { &counters.frames_bad } else { &counters.frames_received }.one_more();
-        match self.shared.inbox.send(Delivery::new(input, room)).await {
-            Ok(()) if is_bad => Err(ReadEnd::Bad),
-            Ok(()) => Ok(()),
-            Err(_) => Err(ReadEnd::Nobody),
-        }
-    }
-
-    /// Tells now and then that a long frame is on its way.
-    async fn tell_progress(&mut self) -> Result<(), ReadEnd> {
-        let now = Instant::now();
-        if !self.assembler.is_partial()
-            || self.progress.is_some_and(|told| now < told + PROGRESS_EVERY)
-        {
-            return Ok(());
-        }
-        self.progress = Some(now);
-        let progress = Input::Progress { session: self.session };
-        self.shared.inbox.send(progress.into()).await.map_err(|_| ReadEnd::Nobody)
-    }
-}
-
-/// What becomes of the first frame that is being checked; none if its task failed. Never, where there
-/// is no frame. Cancel safe: what is known is asked for again.
-async fn first(checks: &mut VecDeque<Check>) -> Option<Result<Message, FrameError>> {
-    match checks.front_mut() {
-        None => std::future::pending().await,
-        Some(Check { outcome: Outcome::Known(known), .. }) => known.take(),
-        Some(Check { outcome: Outcome::Running(task), .. }) => task.await.ok(),
-    }
-}
-
-/// Returns when the room of a frame on its way is needed more by others.
-async fn given_up(frame: &Option<Frame>) {
-    match frame {
-        Some(frame) => frame.given_up().await,
-        None => std::future::pending().await,
-    }
 }
 
 struct Writer<'a> {
