@@ -19,9 +19,12 @@ use crate::{carrier::SessionId, message::RUN_BYTES_MAX};
 pub const CREDIT_MAX: u64 = 16 << 20;
 /// Of these from one peer: so nobody can keep all from the others.
 const CREDIT_SESSION_MAX: u64 = CREDIT_MAX / 2;
-/// Bytes granted to one `Want` at a time: the longest run. With less than that left its sender may hold
-/// a run that doesn't fit the rest, and wait.
-pub(crate) const CREDIT_ASK: u64 = RUN_BYTES_MAX as u64;
+/// Bytes granted to one `Want` at the least, but for what is known to be short: the longest run. With
+/// less than that left its sender may hold a run that doesn't fit the rest, and wait.
+const CREDIT_ASK: u64 = RUN_BYTES_MAX as u64;
+/// Bytes granted to one `Want` at the most, where nothing else is wanted of its session: enough that
+/// runs are on their way and being verified while others are committed.
+const WINDOW_MAX: u64 = 4 << 20;
 /// What a missing event is reckoned at in the first credit of a `Want`, in bytes: a guess.
 const CREDIT_EVENT: u64 = 1 << 10;
 /// The least first credit, in bytes: one run goes whatever the credit, and few have fewer.
@@ -76,6 +79,8 @@ struct Open {
     tips: Vec<Tip>,
     /// Granted and not yet here.
     credit: u64,
+    /// The most that it may have, by what else was wanted when it was granted last.
+    window: u64,
     /// When it began or last brought a run.
     moved_ms: u64,
     /// Events and bytes that it has brought.
@@ -196,18 +201,26 @@ impl Claims {
         others.unwrap_or_else(|| self.avoid.into_iter().collect())
     }
 
-    /// When the open `Want` gets more credit: at once if the events that are missing won't fit what is
-    /// left, by the length of those that came. If none came, its sender may stand before a long run of
-    /// an earlier `Want` for the same, to which this one only added its credit.
-    fn top_up_at_ms(&self) -> Option<u64> {
-        let open = self.open().filter(|open| open.credit < CREDIT_ASK)?;
+    /// Bytes that the missing events will take, by the length of those that came; none, if none came.
+    fn expected(&self, open: &Open) -> Option<u64> {
         let (events, bytes) = open.got;
-        if events == 0 {
+        (events > 0).then(|| self.missing.saturating_mul(bytes.div_ceil(events)))
+    }
+
+    /// When the open `Want` gets more credit: at once if the events that are missing won't fit what is
+    /// left. If none came, its sender may stand before a long run of an earlier `Want` for the same, to
+    /// which this one only added its credit.
+    fn top_up_at_ms(&self) -> Option<u64> {
+        let open = self.open().filter(|open| open.credit < CREDIT_ASK.max(open.window / 2))?;
+        let may_wait = open.credit < CREDIT_ASK;
+        match self.expected(open) {
+            Some(expected) if expected > open.credit => Some(0),
+            Some(_) => may_wait.then_some(open.moved_ms + TOP_UP_WAIT_MS),
             // On a slow line it is only late, and a further `Want` brings it twice.
-            return (!self.has_others(open.session)).then_some(open.moved_ms + STALL_MS);
+            None => {
+                (may_wait && !self.has_others(open.session)).then_some(open.moved_ms + STALL_MS)
+            }
         }
-        let expected = self.missing.saturating_mul(bytes / events);
-        Some(if expected > open.credit { 0 } else { open.moved_ms + TOP_UP_WAIT_MS })
     }
 
     fn open(&self) -> Option<&Open> {
@@ -318,16 +331,17 @@ impl Asks {
         });
     }
 
-    /// Whether `session` may be sent the long locator for its open `Want` to `tip`: once.
+    /// The credit with which `session` may be sent the long locator for its open `Want` to `tip`: once.
+    /// It is what is granted already, for nothing came for that.
     pub(crate) fn may_be_long(
         &mut self,
         session: SessionId,
         author: &AuthorId,
         tip: Option<Tip>,
-    ) -> bool {
-        let open = self.authors.get_mut(author).and_then(Claims::open_mut);
-        open.filter(|open| open.session == session && open.wanted() == tip)
-            .is_some_and(|open| !std::mem::replace(&mut open.is_long, true))
+    ) -> Option<u64> {
+        let open = self.authors.get_mut(author).and_then(Claims::open_mut)?;
+        let is_this = open.session == session && open.wanted() == tip;
+        (is_this && !std::mem::replace(&mut open.is_long, true)).then_some(open.credit)
     }
 
     /// The session is gone.
@@ -418,6 +432,16 @@ impl Asks {
         self.granted + CREDIT_ASK <= CREDIT_MAX && of_session + CREDIT_ASK <= CREDIT_SESSION_MAX
     }
 
+    /// The most that a `Want` of a session with credit left may have, which has `credit` of it now and
+    /// is to leave some for `others`: its share of what is left.
+    fn window(&self, session: SessionId, credit: u64, others: usize) -> u64 {
+        let of_session = self.lines.get(&session).map_or(0, |line| line.granted);
+        let left = (CREDIT_MAX - self.granted).min(CREDIT_SESSION_MAX - of_session) + credit;
+        // It may be among them itself, and something must be left for what comes next.
+        let waiting = self.waiting.get(&session).map_or(0, BTreeSet::len) + others;
+        (left / (waiting.max(1) as u64 + 1)).clamp(CREDIT_ASK, WINDOW_MAX)
+    }
+
     fn grant(&mut self, session: SessionId, credit: u64, now_ms: Option<u64>) {
         self.granted += credit;
         let line = self.lines.entry(session).or_default();
@@ -455,14 +479,19 @@ impl Asks {
         let mut low: Vec<_> = self.asked.iter().filter_map(low).collect();
         low.sort_unstable();
         let mut next = Vec::new();
-        for (_, author, session, tip) in low {
+        for (at, (_, author, session, tip)) in low.iter().copied().enumerate() {
             if !self.has_credit(session) {
                 continue;
             }
+            let Some(claims) = self.authors.get(&author) else { continue };
+            let Some(open) = claims.open() else { continue };
+            let window = self.window(session, open.credit, low.len() - at - 1);
+            let expected = claims.expected(open).unwrap_or(0);
+            let credit = window.min(expected).saturating_sub(open.credit).max(CREDIT_ASK);
             if let Some(open) = self.authors.get_mut(&author).and_then(Claims::open_mut) {
-                open.credit += CREDIT_ASK;
-                self.grant(session, CREDIT_ASK, None);
-                next.push(Next { session, author, tip, credit: CREDIT_ASK });
+                (open.credit, open.window) = (open.credit + credit, window);
+                self.grant(session, credit, None);
+                next.push(Next { session, author, tip, credit });
             }
         }
         next
@@ -472,9 +501,10 @@ impl Asks {
         let claims = self.authors.get(&author);
         let (missing, tips) =
             claims.map(|claims| (claims.missing, claims.of(session))).unwrap_or_default();
-        let credit = missing.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, CREDIT_ASK);
+        let window = self.window(session, 0, 0);
+        let credit = missing.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, window);
         let (moved_ms, got, is_long) = (now_ms, (0, 0), false);
-        let open = Open { session, tips, credit, moved_ms, got, is_long };
+        let open = Open { session, tips, credit, window, moved_ms, got, is_long };
         let tip = open.wanted();
         self.stage(&author, Stage::Asked(open));
         self.grant(session, credit, Some(now_ms));

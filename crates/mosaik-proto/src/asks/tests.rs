@@ -107,11 +107,24 @@ fn a_want_gets_more_credit_when_what_is_missing_may_not_fit() {
     asks.claim(ONE, A, tip(9_000), 9_000, 0);
     asks.next(0);
     assert_eq!(asks.next(5_000), [], "nothing has come: nothing more is granted");
-    asks.received(ONE, &A, (100, 10_000), 5_000);
+    asks.received(ONE, &A, (100, WINDOW_MAX / 2 + 1), 5_000);
     let more: Vec<u64> = asks.next(5_000).iter().map(|next| next.credit).collect();
-    assert_eq!(more, [CREDIT_ASK]);
+    assert_eq!(more, [WINDOW_MAX / 2 + 1]);
     asks.received(ONE, &A, (100, 1_000), 5_000);
     assert_eq!(asks.next(5_000), []);
+}
+
+/// With a run at a time each would wait for the commit of the one before.
+#[test]
+fn a_want_that_is_alone_may_have_many_runs_on_their_way_and_one_of_many_a_single_one() {
+    let mut asks = Asks::default();
+    asks.claim(ONE, A, tip(100_000), 100_000, 0);
+    assert_eq!(asks.next(0).first().map(|next| next.credit), Some(WINDOW_MAX));
+    let mut asks = Asks::default();
+    (0..100).for_each(|i| assert!(asks.claim(ONE, AuthorId([i; 32]), tip(9_000), 9_000, 0)));
+    let next = asks.next(0);
+    assert!(next.iter().all(|next| next.credit == CREDIT_ASK), "{next:?}");
+    assert!(asks.granted <= CREDIT_SESSION_MAX);
 }
 
 /// What came looks small, what comes is large: then the sender waits for credit, unseen.
@@ -126,7 +139,6 @@ fn a_want_gets_more_credit_when_nothing_comes_though_it_should() {
     assert_eq!(asks.next(TOP_UP_WAIT_MS).len(), 1);
 }
 
-/// Claims of so many large feeds that their session's credit is all granted.
 /// Met by a seed: what a first `Want` had asked for was here, so it was closed, while its sender stood
 /// before a run that didn't fit. The next one for the same stood there, too, until it was given up.
 #[test]
@@ -145,6 +157,7 @@ fn a_want_to_which_nothing_comes_is_granted_the_longest_run() {
     assert_eq!(asks.next(GIVE_UP_MS - 1), []);
 }
 
+/// Claims of so many large feeds that their session's credit is all granted.
 fn exhausted(session: SessionId) -> Asks {
     let mut asks = Asks::default();
     let authors = (CREDIT_SESSION_MAX / CREDIT_ASK) as usize;
@@ -198,11 +211,11 @@ fn all_branches_that_a_session_claims_are_asked_for_at_once() {
 fn the_long_locator_goes_once_a_want() {
     let mut asks = Asks::default();
     asks.claim(ONE, A, tip(9), 9, 0);
-    assert!(!asks.may_be_long(ONE, &A, Some(tip(9))), "not asked yet");
-    asks.next(0);
-    assert!(!asks.may_be_long(TWO, &A, Some(tip(9))));
-    assert!(asks.may_be_long(ONE, &A, Some(tip(9))));
-    assert!(!asks.may_be_long(ONE, &A, Some(tip(9))));
+    assert_eq!(asks.may_be_long(ONE, &A, Some(tip(9))), None, "not asked yet");
+    let credit = asks.next(0).first().map(|next| next.credit);
+    assert_eq!(asks.may_be_long(TWO, &A, Some(tip(9))), None);
+    assert_eq!(asks.may_be_long(ONE, &A, Some(tip(9))), credit);
+    assert_eq!(asks.may_be_long(ONE, &A, Some(tip(9))), None);
 }
 
 #[test]

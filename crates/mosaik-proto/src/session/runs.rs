@@ -116,11 +116,9 @@ impl Session {
     ) -> Result<(), Fault<L>> {
         if reason == LackReason::SendLongLocator
             && let Some(feed) = shared.feeds.feed(&author)
-            && shared.asks.may_be_long(self.id, &author, tip)
+            && let Some(credit) = shared.asks.may_be_long(self.id, &author, tip)
         {
             let locator = long_locator(feed, shared.ledger)?;
-            // The credit of the first `Want` is still granted: nothing came for it.
-            let credit = crate::asks::CREDIT_ASK;
             self.send(Message::Want(Want { author, tip, locator, credit }), shared.effects);
         } else {
             shared.asks.lacks(self.id, &author, tip);

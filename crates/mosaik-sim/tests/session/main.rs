@@ -7,6 +7,7 @@ mod comparing;
 mod declines;
 mod full;
 mod greeting;
+mod newcomer;
 mod peers;
 mod runs;
 mod silence;
