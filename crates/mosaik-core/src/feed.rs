@@ -324,6 +324,11 @@ pub trait Ledger: KvMut {
     /// The storage's own, here and below.
     fn branches(&self) -> Result<Vec<Branch>, Self::Error>;
 
+    /// Whether an error says only that some of what was stored can't be read any more; all else goes on.
+    fn is_damage(_error: &Self::Error) -> bool {
+        false
+    }
+
     /// Begins a branch without events and gives it a number; `author` and `parent` as in [`Branch`].
     fn begin_branch(
         &mut self,

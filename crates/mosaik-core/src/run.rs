@@ -79,6 +79,16 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+/// What an entry is made of, wherever it stands.
+pub type Parts<'a> = (Hlc, &'a Kind, &'a Payload);
+
+impl Entry {
+    /// What it is made of.
+    pub fn parts(&self) -> Parts<'_> {
+        (self.hlc, &self.kind, &self.payload)
+    }
+}
+
 impl From<&Event> for Entry {
     fn from(event: &Event) -> Self {
         Self { hlc: event.hlc, kind: event.kind.clone(), payload: event.payload.clone() }
@@ -150,14 +160,8 @@ impl Run {
 
     /// The one encoding.
     pub fn encode(&self) -> Vec<u8> {
-        // What is absent only claims its length.
-        let len = |entry: &Entry| entry.payload.bytes().map_or(32, <[u8]>::len);
-        let payloads: usize = self.entries.iter().map(len).sum();
-        let mut writer = Writer::with_capacity(256 + 16 * self.entries.len() + payloads);
-        writer.u8(VERSION).raw(self.author.as_bytes()).varint(self.start_seq);
-        write_entries(&mut writer, &self.base, &self.entries);
-        writer.raw(&self.signature);
-        writer.into_bytes()
+        let entries = self.entries.iter().map(Entry::parts);
+        encode((self.author, self.start_seq, self.base), entries, &self.signature)
     }
 
     /// The length that [`RUN_LEN_MAX`] bounds: absent payloads count at their length, not their hash's.
@@ -181,6 +185,32 @@ impl Run {
         }
         Ok(VerifiedRun { events, signature: self.signature })
     }
+}
+
+/// The encoding of consecutive events under the signature of their last: [`Run::of`], encoded.
+///
+/// # Panics
+///
+/// If `events` is empty.
+pub fn encode_events(events: &[Event], signature: &[u8; 64]) -> Vec<u8> {
+    let first = events.first().expect("a run has at least one event");
+    let entries = events.iter().map(|event| (event.hlc, &event.kind, &event.payload));
+    encode((first.author, first.seq, first.prev), entries, signature)
+}
+
+fn encode<'a>(
+    (author, start_seq, base): (AuthorId, u64, EventId),
+    entries: impl ExactSizeIterator<Item = Parts<'a>> + Clone,
+    signature: &[u8; 64],
+) -> Vec<u8> {
+    // What is absent only claims its length.
+    let len = |(_, _, payload): Parts<'_>| payload.bytes().map_or(32, <[u8]>::len);
+    let payloads: usize = entries.clone().map(len).sum();
+    let mut writer = Writer::with_capacity(256 + 16 * entries.len() + payloads);
+    writer.u8(VERSION).raw(author.as_bytes()).varint(start_seq);
+    write_entries(&mut writer, &base, entries);
+    writer.raw(signature);
+    writer.into_bytes()
 }
 
 /// A run whose chain and signature hold.
@@ -228,7 +258,7 @@ impl VerifiedRun {
 
     /// As bytes for the wire.
     pub fn encode(&self) -> Vec<u8> {
-        Run::of(&self.events, self.signature).encode()
+        encode_events(&self.events, &self.signature)
     }
 
     /// How long [`VerifiedRun::encode`] is, without encoding it.
@@ -291,26 +321,28 @@ pub fn chain(
 }
 
 /// Appends the shared middle of runs and blocks: base, kinds, entries.
-pub fn write_entries(writer: &mut Writer, base: &EventId, entries: &[Entry]) {
+pub fn write_entries<'a>(
+    writer: &mut Writer,
+    base: &EventId,
+    entries: impl ExactSizeIterator<Item = Parts<'a>> + Clone,
+) {
     writer.raw(base.as_bytes());
     let mut kinds: Vec<&Kind> = Vec::new();
-    let indices: Vec<usize> = entries
-        .iter()
-        .map(|entry| {
-            kinds.iter().position(|kind| **kind == entry.kind).unwrap_or_else(|| {
-                kinds.push(&entry.kind);
-                kinds.len() - 1
-            })
+    let index = |(_, kind, _): Parts<'a>| {
+        kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
+            kinds.push(kind);
+            kinds.len() - 1
         })
-        .collect();
+    };
+    let indices: Vec<usize> = entries.clone().map(index).collect();
     writer.len(kinds.len());
     for kind in kinds {
         writer.str(kind.as_str());
     }
     writer.len(entries.len());
     let mut last_ms = 0;
-    for (entry, index) in entries.iter().zip(indices) {
-        write_entry(writer, &mut last_ms, index, entry.hlc, &entry.payload);
+    for ((hlc, _, payload), index) in entries.zip(indices) {
+        write_entry(writer, &mut last_ms, index, hlc, payload);
     }
 }
 
@@ -626,7 +658,7 @@ mod tests {
             base: [u8; 32],
         ) {
             let mut whole = Writer::new();
-            write_entries(&mut whole, &EventId(base), &entries);
+            write_entries(&mut whole, &EventId(base), entries.iter().map(Entry::parts));
             let mut built = Entries::after(EventId(base));
             let mut foretold = 0;
             for Entry { hlc, kind, payload } in &entries {

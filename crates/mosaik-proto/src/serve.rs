@@ -10,7 +10,7 @@ use mosaik_core::{
     feed::{Feed, Ledger, Segment, Tip},
     id::AuthorId,
     limits::{RUN_EVENTS_MAX, RUN_LEN_MAX},
-    run::{Fill, Run},
+    run::{Fill, encode_events},
 };
 
 use crate::{
@@ -124,17 +124,15 @@ impl Serve {
         if self.begun && self.credit == 0 {
             return Ok(Served::Waits);
         }
-        let Some(run) = read_run(part, ledger)? else {
+        let Some((last, bytes)) = read_run(part, ledger)? else {
             return Ok(Served::Damaged);
         };
-        let bytes = run.encode();
         let len = bytes.len() as u64;
         if self.begun && len > self.credit {
             return Ok(Served::Waits);
         }
         self.begun = true;
         self.credit = self.credit.saturating_sub(len);
-        let last = run.start_seq + run.entries.len() as u64 - 1;
         self.path.pop();
         if last < part.to {
             self.path.push(Segment { from: last + 1, ..part });
@@ -143,11 +141,14 @@ impl Serve {
     }
 }
 
-/// The longest run of a stretch from its start. Where the stretch ends at a fork below the next
+/// The longest run of a stretch from its start, encoded, and the seq of its last event. Where the stretch ends at a fork below the next
 /// signed head, the run goes on to that head: it alone vouches for the events before the fork.
-fn read_run<L: Ledger>(part: Segment, ledger: &L) -> Result<Option<Run>, Fault<L>> {
+fn read_run<L: Ledger>(part: Segment, ledger: &L) -> Result<Option<(u64, Vec<u8>)>, Fault<L>> {
     let bound = part.from.saturating_add(RUN_EVENTS_MAX as u64 - 1);
-    let mut events = ledger.events(part.branch, part.from, bound, RUN_LEN_MAX)?;
+    let mut events = match ledger.events(part.branch, part.from, bound, RUN_LEN_MAX) {
+        Err(error) if L::is_damage(&error) => return Ok(None),
+        events => events?,
+    };
     let mut fill = Fill::default();
     let fitting = events.iter().take_while(|event| fill.take(&event.kind, &event.payload)).count();
     events.truncate(fitting);
@@ -170,7 +171,7 @@ fn read_run<L: Ledger>(part: Segment, ledger: &L) -> Result<Option<Run>, Fault<L
         return Ok(None);
     };
     events.truncate((seq - part.from + 1) as usize);
-    Ok(Some(Run::of(&events, signature)))
+    Ok(Some((seq, encode_events(&events, &signature))))
 }
 
 /// What a `Want` says first: one's own tips, falling; seq 0 where nothing is held.

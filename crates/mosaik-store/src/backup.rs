@@ -17,7 +17,7 @@ use mosaik_core::{
     feed::{Branch, BranchId, Ledger, Way},
     id::{AuthorId, Fingerprint},
     record::RecordEvent,
-    run::{Run, RunError},
+    run::{Run, RunError, encode_events},
 };
 
 use self::file::{Source, Target};
@@ -31,8 +31,9 @@ use crate::{
 /// Runs that are restored in one transaction: each waits for the disk once.
 const RUNS_A_COMMIT: usize = 256;
 
-/// Arrivals that are read at once.
+/// Arrivals, and missing payloads, that are read at once.
 const ARRIVALS_A_PAGE: usize = 1024;
+const MISSING_A_PAGE: usize = 1024;
 
 mod tag {
     pub(super) const END: u8 = 0;
@@ -42,6 +43,7 @@ mod tag {
     pub(super) const META: u8 = 4;
     pub(super) const BRANCH: u8 = 5;
     pub(super) const RUN: u8 = 6;
+    pub(super) const MISSING: u8 = 7;
 }
 
 /// What stands at the beginning of a backup.
@@ -193,7 +195,19 @@ impl Reader {
             }
             done = next;
         }
-        target.end()
+        let mut after = None;
+        loop {
+            let page = self.missing(after.as_ref(), MISSING_A_PAGE)?;
+            for missing in &page {
+                let mut writer = Writer::new();
+                writer.raw(&missing.branch.0.to_le_bytes()).raw(&missing.tip.seq.to_le_bytes());
+                target.section(tag::MISSING, writer.as_bytes())?;
+            }
+            after = page.last().copied();
+            if after.is_none() {
+                return target.end();
+            }
+        }
     }
 
     /// A run as it came, and how.
@@ -208,7 +222,7 @@ impl Reader {
         };
         let mut writer = Writer::new();
         writer.raw(&branch.0.to_le_bytes()).raw(&received_ms.to_le_bytes()).u8(way.as_u8());
-        writer.raw(&Run::of(&events, signature).encode());
+        writer.raw(&encode_events(&events, &signature));
         Ok(writer.into_bytes())
     }
 }
@@ -358,6 +372,13 @@ impl<R: io::Read> Backup<R> {
                             restore_run(batch, section, &hasher, own, &mut restored)?;
                             runs += 1;
                         }
+                        tag::MISSING => {
+                            let mut reader = Bytes::new(&bytes);
+                            let branch = BranchId(u32::from_le_bytes(reader.array()?));
+                            let seq = u64::from_le_bytes(reader.array()?);
+                            reader.finish()?;
+                            batch.want(branch, seq)?;
+                        }
                         tag::END => {
                             digest = Some(bytes);
                             break;
@@ -448,6 +469,8 @@ fn restore_run(
         StoreError::Misplaced { .. } => BackupError::Damaged(error.to_string()),
         error => error.into(),
     })?;
+    // What was pruned was on no list; what was on one follows behind the runs.
+    batch.unlist(branch, run.events())?;
     restored.events += run.events().len() as u64;
     if run.author() != *own {
         return Ok(());

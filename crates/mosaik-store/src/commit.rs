@@ -126,6 +126,16 @@ impl<'txn> Batch<'txn> {
         self.watch(put)
     }
 
+    /// Takes absent payloads of a branch's events off the missing list.
+    pub(crate) fn unlist(&mut self, branch: BranchId, events: &[Event]) -> Result<()> {
+        for event in events.iter().filter(|event| event.payload.bytes().is_none()) {
+            let key = (event.author.as_bytes(), branch.0, event.seq, event.id.as_bytes());
+            let removed = self.tables.missing.remove(key).map(drop);
+            self.watch(removed)?;
+        }
+        Ok(())
+    }
+
     /// At most `max` arrivals after the one of number `after`, in order.
     ///
     /// # Errors
@@ -388,6 +398,10 @@ impl KvMut for Batch<'_> {
 }
 
 impl Ledger for Batch<'_> {
+    fn is_damage(error: &StoreError) -> bool {
+        matches!(error, StoreError::Corrupt { .. }) && !error.is_fatal()
+    }
+
     fn branches(&self) -> Result<Vec<Branch>> {
         self.watch(read::branches(&self.tables))
     }

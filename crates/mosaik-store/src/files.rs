@@ -148,13 +148,18 @@ impl Files {
     pub(crate) fn keep_copy(&self, schema: u32) -> Result<(), OpenError> {
         let (from, to) = (self.database(), self.copy(schema));
         let failed = |error| OpenError::io(&to, error);
+        let unfinished = to.with_added_extension("new");
+        // One that was cut off takes the room that this one needs.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         let needed = 2 * self.disk_len().map_err(failed)?;
         let space = rustix::fs::statvfs(&self.dir).map_err(|error| failed(error.into()))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         if free < needed {
             return Err(OpenError::NoRoom { path: from, needed, free });
         }
-        let unfinished = to.with_added_extension("new");
         copy(&from, &unfinished)
             .and_then(|()| fs::rename(&unfinished, &to))
             .and_then(|()| self.sync())

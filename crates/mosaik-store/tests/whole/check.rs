@@ -98,7 +98,11 @@ fn an_event_that_was_taken_out_of_its_block_is_found() {
         let (base, mut left) = mosaik_core::run::read_entries(&mut reader).expect("a block");
         left.pop();
         let mut writer = mosaik_core::codec::Writer::new();
-        mosaik_core::run::write_entries(&mut writer, &base, &left);
+        mosaik_core::run::write_entries(
+            &mut writer,
+            &base,
+            left.iter().map(mosaik_core::run::Entry::parts),
+        );
         blocks.insert(key, writer.into_bytes().as_slice())?;
         Ok(())
     });

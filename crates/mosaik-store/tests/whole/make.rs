@@ -76,6 +76,15 @@ pub(crate) fn append(
     written.expect("a working disk")
 }
 
+/// An event of an application whose payload is absent.
+pub(crate) fn absent() -> Entry {
+    Entry {
+        hlc: Hlc::new(1_790_000_001_000, 0),
+        kind: Kind::new("sensor.sample").expect("a kind"),
+        payload: Payload::Absent { len: 5, hash: [3; 32] },
+    }
+}
+
 /// Two branches of 300 and 20 events in all, the second after event 150 of the first; one payload of
 /// an application is absent.
 pub(crate) fn store(dir: &Path) {
@@ -83,12 +92,7 @@ pub(crate) fn store(dir: &Path) {
     let mut tip = append(&mut store, None, Tip::ROOT, entries(1, 100));
     let middle = append(&mut store, Some(BranchId(0)), tip, entries(101, 50));
     tip = append(&mut store, Some(BranchId(0)), middle, entries(151, 149));
-    let absent = Entry {
-        hlc: Hlc::new(1_790_000_001_000, 0),
-        kind: Kind::new("sensor.sample").expect("a kind"),
-        payload: Payload::Absent { len: 5, hash: [3; 32] },
-    };
-    append(&mut store, Some(BranchId(0)), tip, vec![absent]);
+    append(&mut store, Some(BranchId(0)), tip, vec![absent()]);
     append(&mut store, None, middle, entries(301, 20));
 }
 
