@@ -21,7 +21,7 @@ use mosaik_core::{
     id::{AuthorId, EventId, Fingerprint},
     limits::{RUN_LEN_MAX, UNSIGNED_EVENTS_MAX, UNSIGNED_PAYLOAD_MAX},
     run::{Fill, VerifiedRun},
-    trie::Rule,
+    trie::{Prefix, Rule},
     view,
 };
 
@@ -132,6 +132,8 @@ impl Feeds {
         if !view::is_current(ledger)? {
             feeds.fold_all(wall, ledger)?;
         }
+        // Hashed now, so that the first comparison doesn't wait for it.
+        feeds.frontier.hash(&Prefix::EMPTY, &BTreeSet::new());
         Ok(feeds)
     }
 
@@ -311,7 +313,7 @@ impl Feeds {
         Ok(greatest.map_or((None, Tip::ROOT), |branch| (Some(branch.id), branch.tip)))
     }
 
-    /// Takes the payload of an event that lacked it.
+    /// Takes the payload of an event that lacked it, if there is room for more.
     pub(crate) fn fill<L: Ledger>(
         &mut self,
         author: &AuthorId,
@@ -320,6 +322,9 @@ impl Feeds {
         wall: Wall,
         ledger: &mut L,
     ) -> Result<bool, Fault<L>> {
+        if self.is_full {
+            return Ok(false);
+        }
         let Some(branch) = self.find(author, tip, ledger)? else {
             return Ok(false);
         };

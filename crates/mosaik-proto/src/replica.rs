@@ -39,6 +39,11 @@ pub const OWN_FEED_WAIT_MS: u64 = 2000;
 const TWIN_AFTER_MS: u64 = 10_000;
 /// How often held-back events, surplus sessions and twins are looked at, in milliseconds.
 const TICK_MS: u64 = 5_000;
+/// How old a session is that may end for want of places, in milliseconds: its peer has heard by gossip
+/// of others by then, and may have met nobody else before.
+const SURPLUS_AGE_MS: u64 = 60_000;
+/// Open sessions beyond which younger ones end, too.
+const SESSIONS_YOUNG_MAX: usize = 64;
 /// A random lost peer is probed this often, plus half as much at random, in milliseconds.
 const PROBE_MS: u64 = 20_000;
 
@@ -361,8 +366,9 @@ impl Replica {
         let mut notices = Vec::new();
         let open = self.sessions.values().filter(|session| session.is_open()).count();
         // The newest go: what lasts is worth keeping.
+        let age_ms = if open > SESSIONS_YOUNG_MAX { TICK_MS } else { SURPLUS_AGE_MS };
         let idle = self.sessions.values().rev().filter(|session| {
-            session.is_open() && session.is_idle() && session.opened_ms + TICK_MS <= now.mono_ms
+            session.is_open() && session.is_idle() && session.opened_ms + age_ms <= now.mono_ms
         });
         let surplus: Vec<SessionId> =
             idle.take(open.saturating_sub(2 * SESSIONS_KEPT)).map(|session| session.id).collect();

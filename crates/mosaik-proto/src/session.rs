@@ -120,6 +120,8 @@ pub(crate) struct Session {
     serves: VecDeque<Serve>,
     /// Payloads that the peer asked for and that still go.
     gives: VecDeque<Ask>,
+    /// Of the payloads that are missing here, how many the peer lacked when it was last asked for all.
+    lacked: Option<u64>,
     /// The greatest event of this node's own feed that the peer is known to hold.
     own_held: Option<Tip>,
     /// The last own event when the topmost hash was told last.
@@ -170,6 +172,7 @@ impl Session {
             queued: 0,
             serves: VecDeque::new(),
             gives: VecDeque::new(),
+            lacked: None,
             own_held: None,
             told_own: None,
             next_root_ms: None,
@@ -198,9 +201,20 @@ impl Session {
         self.hello.as_ref()
     }
 
+    /// Of the payloads that are missing here, how many the peer lacks, too; none before it was asked.
+    pub(crate) fn lacked(&self) -> Option<u64> {
+        self.lacked
+    }
+
     /// The seq up to which the peer is known to hold this node's own feed.
     pub(crate) fn own_held_seq(&self) -> u64 {
         self.own_held.map_or(0, |tip| tip.seq)
+    }
+
+    /// The last own event, if what is compared covers the own feed: not where one of the two declines
+    /// it.
+    fn own_compared(&self, feeds: &Feeds) -> Option<Tip> {
+        feeds.own_last().filter(|_| !self.skip.contains(&feeds.own_author()))
     }
 
     /// The peer holds this event; if it is this node's own, so are all before it.

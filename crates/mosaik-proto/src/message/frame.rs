@@ -64,6 +64,9 @@ pub fn frame_len(header: [u8; 4]) -> Result<usize, FrameError> {
 /// Level 1 and 512 bytes are a first guess: below that a frame's overhead eats the gain.
 const COMPRESS_FROM: usize = 512;
 const COMPRESS_LEVEL: i32 = 1;
+/// A piece of so many bytes from the middle of a run that has four times as many tells whether all of
+/// it is worth compressing. Measurements, pictures and ciphertext aren't, and cost as much to try.
+const COMPRESS_SAMPLE: usize = 4096;
 
 /// The frame of an encoded run; with `zstd` it is compressed where that makes it shorter.
 pub fn run_frame(run: &[u8], zstd: bool) -> Vec<u8> {
@@ -356,16 +359,26 @@ fn read_want(reader: &mut Reader<'_>) -> Result<Want, ReadError> {
 }
 
 fn write_run(bytes: &[u8], zstd: bool, writer: &mut Writer) {
-    if zstd && bytes.len() >= COMPRESS_FROM {
-        // A compressor that fails leaves the run as it is.
-        if let Ok(compressed) = zstd::bulk::compress(bytes, COMPRESS_LEVEL)
-            && compressed.len() < bytes.len()
-        {
-            writer.u8(1).bytes(&compressed);
-            return;
-        }
+    if zstd
+        && bytes.len() >= COMPRESS_FROM
+        && seems_compressible(bytes)
+        && let Some(compressed) = compress(bytes)
+    {
+        writer.u8(1).bytes(&compressed);
+        return;
     }
     writer.u8(0).bytes(bytes);
+}
+
+fn seems_compressible(bytes: &[u8]) -> bool {
+    let from = bytes.len() / 2;
+    bytes.len() < 4 * COMPRESS_SAMPLE || compress(&bytes[from..from + COMPRESS_SAMPLE]).is_some()
+}
+
+/// None where it gets no shorter. A compressor that fails leaves the run as it is.
+fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    let compressed = zstd::bulk::compress(bytes, COMPRESS_LEVEL).ok()?;
+    (compressed.len() < bytes.len()).then_some(compressed)
 }
 
 fn read_run(reader: &mut Reader<'_>, hasher: &Hasher) -> Result<VerifiedRun, FrameError> {

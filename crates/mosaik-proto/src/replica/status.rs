@@ -136,6 +136,13 @@ impl Replica {
         peers.collect::<BTreeSet<_>>().len()
     }
 
+    /// Of the payloads that are missing here, how many every connected peer lacked, too, when it was
+    /// last asked for all.
+    pub fn unavailable(&self) -> u64 {
+        let open = self.sessions.values().filter(|session| session.is_open());
+        open.map(|session| session.lacked().unwrap_or(0)).min().unwrap_or(0)
+    }
+
     /// How far it is.
     pub fn progress(&self, now: Now) -> Progress {
         if self.open_peers() == 0 {

@@ -34,6 +34,8 @@ pub(super) struct Round {
     pub(super) payloads: BTreeMap<EventId, Missing>,
     /// The last missing payload that was asked for.
     pub(super) asked_to: Option<Missing>,
+    /// How many of them the peer lacks, too.
+    pub(super) lacked: u64,
     /// Whether more was shown than could be noted: the next comparison shows the rest.
     is_partial: bool,
 }
@@ -80,6 +82,7 @@ impl Session {
             settled: 0,
             payloads: BTreeMap::new(),
             asked_to: None,
+            lacked: 0,
             is_partial: false,
         });
     }
@@ -126,8 +129,10 @@ impl Session {
             self.begin_round(echoed.map_or(shared.now.mono_ms, |again| again.at_ms), is_strict);
         }
         match answer {
-            Message::Done(_) => self.own_held = self.own_held.max(shared.feeds.own_last()),
-            _ => self.told_own = shared.feeds.own_last(),
+            Message::Done(_) => {
+                self.own_held = self.own_held.max(self.own_compared(shared.feeds));
+            }
+            _ => self.told_own = self.own_compared(shared.feeds),
         }
         self.send(answer, shared.effects);
         Ok(())
@@ -231,7 +236,7 @@ impl Session {
         }
         self.next_root_ms = None;
         self.begin_round(now_ms, true);
-        self.told_own = shared.feeds.own_last();
+        self.told_own = self.own_compared(shared.feeds);
         let root = self.comparison.ask(held(shared.feeds, &self.skip));
         self.send(root, shared.effects);
     }

@@ -80,6 +80,10 @@ impl Session {
             self.peer_declines.authors.insert(author);
             self.skip.insert(author);
         }
+        if author == shared.feeds.own_author() {
+            // It may hold a part; what is written from now on it won't take.
+            (self.own_held, self.told_own) = (None, None);
+        }
         self.serves.retain(|serve| serve.author != author);
         shared.asks.lacks(self.id, &author, None);
     }

@@ -72,7 +72,7 @@ impl Session {
 
     fn say_hello<L: Ledger>(&mut self, shared: &mut Shared<'_, L>) {
         let me = shared.me;
-        self.told_own = shared.feeds.own_last();
+        self.told_own = self.own_compared(shared.feeds);
         let hello = Hello {
             software: me.software.clone(),
             capabilities: ZSTD,
@@ -109,7 +109,7 @@ impl Session {
                 self.begin_round(began_ms, true);
                 let answer = self.comparison.answer_top(top, held(shared.feeds, &self.skip));
                 if matches!(answer, Message::Done(_)) {
-                    self.own_held = self.own_held.max(shared.feeds.own_last());
+                    self.own_held = self.own_held.max(self.own_compared(shared.feeds));
                 }
                 self.send(answer, shared.effects);
             }

@@ -25,9 +25,16 @@ impl Session {
         &mut self,
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
+        // Once there is room again, sessions begin anew, and ask.
+        if shared.feeds.is_full() {
+            return Ok(());
+        }
         let Some(round) = &mut self.round else { return Ok(()) };
         let missing = shared.ledger.missing(round.asked_to.as_ref(), ASKS_MAX)?;
-        let Some(last) = missing.last() else { return Ok(()) };
+        let Some(last) = missing.last() else {
+            self.lacked = Some(round.lacked);
+            return Ok(());
+        };
         round.asked_to = Some(*last);
         round.payloads = missing.iter().map(|missing| (missing.tip.id, *missing)).collect();
         let ask = missing.iter().map(|missing| Ask { author: missing.author, tip: missing.tip });
@@ -49,7 +56,11 @@ impl Session {
             }
         }
         for id in &payloads.lack {
-            self.take_pending(id);
+            if self.take_pending(id).is_some()
+                && let Some(round) = &mut self.round
+            {
+                round.lacked += 1;
+            }
         }
         if was_waiting && !self.awaits_payloads() { self.ask_payloads(shared) } else { Ok(()) }
     }

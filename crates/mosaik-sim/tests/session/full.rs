@@ -1,5 +1,6 @@
 //! A node whose store has no room for more.
 
+use mosaik_core::feed::Ledger;
 use mosaik_proto::message::{ByeCode, Message};
 
 use super::wire::{Author, Node, Pair};
@@ -14,8 +15,9 @@ fn set_full(node: &mut Node, is_full: bool) {
 fn a_full_node_asks_for_nothing_and_gives_what_it_has_until_there_is_room() {
     let [ours, theirs, later] = [1, 2, 3].map(|n| Author::of(n, 3));
     let (mut full, mut other) = (Node::new(1), Node::new(2));
-    full.take([ours.all()]);
-    other.take([theirs.all()]);
+    let stripped = Author::of(1000, 2);
+    full.take([ours.all(), stripped.stripped()]);
+    other.take([theirs.all(), stripped.all()]);
     set_full(&mut full, true);
     let mut pair = Pair::connected(full, other);
     // What is told unasked is not taken either, nor what gossip brings.
@@ -30,6 +32,9 @@ fn a_full_node_asks_for_nothing_and_gives_what_it_has_until_there_is_room() {
     assert!(pair.nodes[0].replica.next_timeout_ms() > now_ms, "nothing is due that can't be done");
     assert!(pair.ends.is_empty(), "{:?}", pair.ends);
 
+    // Nor payloads: they may be far longer than what tells of them.
+    assert!(!pair.has_sent(0, |message| matches!(message, Message::Payloads(_))));
+
     set_full(&mut pair.nodes[0], false);
     pair.settle();
     assert!(pair.ends.iter().any(|bye| bye.code == ByeCode::Unable), "{:?}", pair.ends);
@@ -37,4 +42,5 @@ fn a_full_node_asks_for_nothing_and_gives_what_it_has_until_there_is_room() {
     pair.settle();
     assert!(pair.agree());
     assert!(pair.nodes[0].holds(&theirs) && pair.nodes[0].holds(&later));
+    assert_eq!(pair.nodes[0].ledger.counts().expect("memory never fails").missing, 0);
 }

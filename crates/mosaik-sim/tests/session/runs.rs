@@ -3,7 +3,7 @@ use mosaik_core::{
     run::VerifiedRun,
     view,
 };
-use mosaik_proto::message::{ByeCode, LackReason, Message, Payloads, Want};
+use mosaik_proto::message::{ByeCode, LackReason, Message, Payloads, Reason, Want};
 
 use super::wire::{Author, Node, Pair, Talk, runs};
 
@@ -43,6 +43,18 @@ fn a_peer_holds_what_was_written_here_once_it_says_that_it_is_durable_there() {
     assert_eq!((replicas(&pair, 1), replicas(&pair, 2)), (1, 0));
     pair.settle();
     assert_eq!(replicas(&pair, 2), 1);
+}
+
+/// The topmost hash leaves out what one of the two declines: that it is equal says nothing of that.
+#[test]
+fn a_peer_that_declines_the_own_feed_is_no_replica() {
+    let mut talk = Talk::open(Node::new(1));
+    talk.node.append(b"one");
+    talk.heard();
+    talk.say(Message::Decline(talk.node.replica.author(), Reason::Quota));
+    let answer = talk.say(Message::Root([0; 16]));
+    assert!(matches!(answer[..], [Message::Done(_)]), "{answer:?}");
+    assert_eq!(talk.node.replica.replicas(1), 0);
 }
 
 /// It has it from elsewhere, and was never told by this session.
