@@ -138,7 +138,7 @@ pub struct Snapshot {
     /// One sentence about that, without its first letter large or a full stop: "looking for peers:
     /// 16 slots empty, holding slot 11, next look in 5 s". A new sentence is a new line of `run`.
     pub doing: String,
-    /// The author that it writes as; another one once its own is declined for too many branches.
+    /// The author that it writes as.
     pub author: AuthorId,
     /// How to reach it: what `id --ticket` prints.
     pub ticket: Ticket,
@@ -323,6 +323,14 @@ impl Handle {
     ) -> Result<T, WriteError> {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(request(reply)).await.map_err(|_| WriteError::Stopping)?;
-        answer.await.map_err(|_| WriteError::Stopping)
+        answer.await.map_err(|_| {
+            if self.inbox.is_closed() {
+                return WriteError::Stopping;
+            }
+            // It was in a batch that could not be carried out to its end.
+            WriteError::Degraded(
+                "the store failed in the middle of it; look at `status`".to_owned(),
+            )
+        })
     }
 }

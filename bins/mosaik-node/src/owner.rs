@@ -99,8 +99,9 @@ pub(crate) struct Owner {
     pending: BTreeMap<u64, Pending>,
     /// Who waits for a comparison that began after this moment.
     synced: Vec<(u64, oneshot::Sender<()>)>,
-    /// Who waits until so many peers hold the own feed up to some seq.
-    replicated: Vec<(u64, usize, oneshot::Sender<()>)>,
+    /// Who waits until so many peers hold the own feed up to some seq; none: up to its end once the
+    /// store is in order again.
+    replicated: Vec<(Option<u64>, usize, oneshot::Sender<()>)>,
     /// Open sessions, until this node or the peer closes them.
     open: HashMap<SessionId, NodeId>,
     strangers: Strangers,
@@ -260,7 +261,7 @@ impl Owner {
             }
             Request::Compact { reply } => self.room.ask(reply),
             Request::Replicas { count, reply } => {
-                let seq = self.replica.as_ref().map_or(0, Replica::own_seq);
+                let seq = self.replica.as_ref().map(Replica::own_seq);
                 self.replicated.push((seq, count, reply));
             }
             Request::Shutdown => taken.stop = true,
@@ -422,8 +423,12 @@ impl Owner {
     fn tell_replicated(&mut self) {
         let Some(replica) = &self.replica else { return };
         self.replicated.retain(|(.., reply)| !reply.is_closed());
-        let waits = |(seq, count, _): &(u64, usize, _)| replica.replicas(*seq) < *count;
-        let (waiting, done) = std::mem::take(&mut self.replicated).into_iter().partition(waits);
+        let (mut waiting, mut done) = (Vec::new(), Vec::new());
+        for (seq, count, reply) in std::mem::take(&mut self.replicated) {
+            let seq = seq.unwrap_or_else(|| replica.own_seq());
+            let list = if replica.replicas(seq) < count { &mut waiting } else { &mut done };
+            list.push((Some(seq), count, reply));
+        }
         self.replicated = waiting;
         for (.., reply) in done {
             // Whoever waited may be gone.

@@ -68,7 +68,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         published,
         peers: peers(replica, sources.carriers, sources.strangers),
         slots,
-        unavailable: 0,
+        unavailable: replica.unavailable(),
         replicas: replica.replicas(replica.own_seq()) as u64,
         declined: replica.declines().len() as u64,
         crowded: crowded.map(|(author, _)| *author).collect(),

@@ -1,7 +1,7 @@
 //! Backups: made by the running node or from the store, restored where there is nothing yet.
 //!
 //! Invariants:
-//! - A file that is there is never written over; one that is not whole is removed again.
+//! - A file that is there is never written over; one that is not whole has another name.
 //! - What is restored appears whole or not at all.
 
 use std::{
@@ -17,10 +17,6 @@ use mosaik_core::{
     id::AuthorId,
     key::{Network, NetworkKind},
 };
-use mosaik_node::{
-    backup,
-    directory::{Directory, Keys},
-};
 use mosaik_store::{Backup, BackupHead, Restored, Store};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -29,6 +25,10 @@ use super::{
     Failed, Place, connect,
     db::{Bar, Keeper, bytes, keeper, open},
     output::{count, named, note, plain, print, print_json},
+};
+use crate::{
+    backup,
+    directory::{Directory, Keys},
 };
 
 /// Pieces of a backup that may wait to be written; the node then waits too.
@@ -42,15 +42,20 @@ pub(super) async fn create(
     json: bool,
 ) -> Result<(), Failed> {
     let keeper = keeper(place).await?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let file = options.open(path).map_err(|error| {
+    let cannot_make = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::AlreadyExists => "there is one already; choose another name".to_owned(),
             _ => error.to_string(),
         };
         Failed::usage(format!("cannot make {}: {why}", path.display()))
-    })?;
+    };
+    if path.try_exists().map_err(cannot_make)? {
+        return Err(cannot_make(io::ErrorKind::AlreadyExists.into()));
+    }
+    let unfinished = path.with_added_extension("unfinished");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(&unfinished).map_err(cannot_make)?;
     let made = match keeper {
         Keeper::Node(client) => by_node(&client, &file, with_secret).await,
         Keeper::Here(directory, fingerprint) => match open(&directory, &fingerprint) {
@@ -61,13 +66,14 @@ pub(super) async fn create(
     let cannot = |error| Failed::from(anyhow::anyhow!("cannot write {}: {error}", path.display()));
     let synced = made.and_then(|digest| {
         let len = file.sync_all().and_then(|()| file.metadata()).map_err(cannot)?.len();
+        name_finished(&unfinished, path).map_err(cannot_make)?;
         Ok((digest, len))
     });
     let (digest, len) = match synced {
         Ok(made) => made,
         Err(error) => {
             // It is no backup; where it can't be removed, a restore says so.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&unfinished);
             return Err(error);
         }
     };
@@ -84,6 +90,18 @@ pub(super) async fn create(
         bytes(len)
     ));
     Ok(())
+}
+
+/// Gives a whole backup its name, durably, and never that of another file.
+fn name_finished(unfinished: &Path, path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, unfinished, CWD, path, RenameFlags::NOREPLACE) {
+        // Not every file system knows how; then another file could only have come meanwhile.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(unfinished, path)?,
+        renamed => renamed?,
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn tell(bar: &Bar, done: u64, total: u64) {

@@ -61,7 +61,8 @@ pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
         conflicts: numbers.view.conflicts,
         held_back: numbers.held.held_back,
         missing: numbers.held.missing,
-        unavailable: shown.unavailable,
+        // Some may have come since the peers were asked.
+        unavailable: shown.unavailable.min(numbers.held.missing),
         declined: shown.declined,
         crowded: shown.crowded.len() as u64,
         violations: shown.violations,

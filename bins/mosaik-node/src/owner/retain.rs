@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mosaik_core::{feed::Ledger, id::AuthorId};
 use mosaik_store::{Batch, Pruned, StoreError};
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 use super::{Owner, cause};
 use crate::{
@@ -16,6 +16,8 @@ use crate::{
 ///
 /// An hour: a walk reads the whole store, some seconds of work for a million events.
 const PASS_EVERY: Duration = Duration::from_secs(3600);
+/// How long after an error of the store it begins anew.
+const AFTER_TROUBLE: Duration = Duration::from_secs(60);
 /// How long a walk rests between two steps.
 const STEP_EVERY: Duration = Duration::from_millis(50);
 /// Arrivals looked at in one step at most.
@@ -56,14 +58,14 @@ impl Owner {
         if self.retention.next_step.is_none_or(|at| at > now) {
             return;
         }
-        let Some(replica) = &self.replica else {
+        if self.replica.is_none() {
             // The store is out of order: its way back comes first.
-            self.retention.next_step = Some(now + PASS_EVERY);
+            self.retention.next_step = Some(now + AFTER_TROUBLE);
             return;
-        };
-        let offset_ms = replica.clock_offset_ms().unwrap_or(0);
-        let wall_ms = self.now().wall_ms.saturating_add_signed(offset_ms);
-        // By a clock that was never set nothing is old.
+        }
+        // Never by what peers say the time is: what is pruned everywhere is gone. By a clock that was
+        // never set nothing is old.
+        let wall_ms = self.now().wall_ms;
         let now_ms = if wall_ms < CLOCK_FLOOR_MS { 0 } else { wall_ms };
         let mut walk = self.retention.walk.take().unwrap_or_else(|| Walk {
             pass: Pass::new(&self.retention.rules),
@@ -73,9 +75,8 @@ impl Owner {
         match self.store.write(|batch| step(batch, &mut walk, now_ms)) {
             Ok(left) => walk.left = left,
             Err(error) => {
-                // The next batch meets the same, and says so.
-                debug!(error = cause(&error), "payloads are not pruned now");
-                self.retention.next_step = Some(now + PASS_EVERY);
+                warn!(error = cause(&error), "payloads are not pruned now");
+                self.retention.next_step = Some(now + AFTER_TROUBLE);
                 return;
             }
         }
@@ -103,9 +104,11 @@ fn step(batch: &mut Batch<'_>, walk: &mut Walk, now_ms: u64) -> Result<u64, Stor
         let (branch, to) = (arrival.branch, arrival.last_seq);
         let (mut from, mut left) = (arrival.first_seq, arrival.number - 1);
         // Single events that came one after the other lie in the same blocks.
-        while let Some(before) = arrivals.next_if(|before| {
-            before.branch == branch && before.last_seq.checked_add(1) == Some(from)
-        }) {
+        while events + (to - from) < EVENTS_A_STEP
+            && let Some(before) = arrivals.next_if(|before| {
+                before.branch == branch && before.last_seq.checked_add(1) == Some(from)
+            })
+        {
             (from, left) = (before.first_seq, before.number - 1);
         }
         let pass = &mut walk.pass;

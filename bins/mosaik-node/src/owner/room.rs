@@ -121,6 +121,10 @@ impl Owner {
             let len = store.disk_len().map_err(|error| WriteError::Degraded(cause(&error)));
             len.map(|len| len.unwrap_or(0))
         };
+        if let Some(why) = &self.degraded {
+            let text = format!("the store takes no writes ({why}): mend that first");
+            return Err(WriteError::Degraded(text));
+        }
         let before = len(&self.store)?;
         self.store.compact().map_err(|error| match error {
             CompactError::Busy => WriteError::Reading,
