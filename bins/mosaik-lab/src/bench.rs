@@ -21,9 +21,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use mosaik_lab::lock::Lock;
 
 use self::{figure::Report, place::Place};
+use crate::lock::Lock;
 
 /// How long to wait for others' clusters on this machine: they would take its cores.
 const TURN_MAX: std::time::Duration = std::time::Duration::from_secs(20 * 60);
@@ -89,7 +89,7 @@ async fn measure(asked: Bench) -> Result<()> {
     figure::progress("waiting for this machine's turn");
     let _turn = Lock::take(TURN_MAX).await?;
     figure::progress("building mosaik-node");
-    tokio::task::spawn_blocking(mosaik_lab::binary::node_binary).await??;
+    tokio::task::spawn_blocking(crate::binary::node_binary).await??;
     let place = Place::new(asked.dir.as_deref())?;
     let report = Report::new(asked.json);
     let mut run = Run { report, place, quick: asked.quick, events: asked.events };

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mosaik_api::document::{PeerState, Record};
-use mosaik_lab::{Agreement, Cluster, Node, cluster::agreement, wait};
 
-use crate::print;
+use crate::{Agreement, Cluster, Node, cluster::agreement, print, wait};
 
 /// How long any one step may take. The whole takes less than this where nothing is wrong.
 const STEP: Duration = Duration::from_secs(60);

@@ -12,15 +12,28 @@
 //!
 //! Invariant: whatever way this process ends but by SIGKILL, the processes that it started end too.
 
+mod bench;
 pub mod binary;
+mod cli;
 pub mod cluster;
+mod demo;
 pub mod dht;
 pub mod lock;
+mod logs;
 pub mod node;
+mod print;
 pub mod process;
 pub mod relay;
+mod running;
+mod up;
 pub mod wait;
 
 pub use cluster::{Agreement, Cluster};
 pub use node::Node;
 pub use process::{Output, Process};
+
+/// The command line, from its arguments to its exit code. It stands here, and not beside `main`, so
+/// that it is compiled once.
+pub fn program() -> std::process::ExitCode {
+    cli::main()
+}

@@ -10,7 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    Logs, print,
+    cli::Logs,
+    print,
     running::{self, Lab},
 };
 

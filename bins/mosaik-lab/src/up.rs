@@ -6,11 +6,14 @@ use std::{
 };
 
 use anyhow::Result;
-use mosaik_lab::{Cluster, node::Node, process::Group};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Up, print,
+    Cluster,
+    cli::Up,
+    node::Node,
+    print,
+    process::Group,
     running::{self, Lab},
 };
 

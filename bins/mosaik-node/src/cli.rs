@@ -18,7 +18,7 @@ mod settings;
 mod wait;
 mod write;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -456,8 +456,15 @@ pub(crate) enum ConfigVerb {
     Check(RunFlags),
 }
 
+/// From its arguments to its exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    finish(execute(cli), json)
+}
+
 /// Does what the command line says.
-pub(crate) fn execute(cli: Cli) -> Result<(), Failed> {
+fn execute(cli: Cli) -> Result<(), Failed> {
     let Cli { place, json, run, noun } = cli;
     let takes_run_flags = matches!(noun, None | Some(Noun::Run(_) | Noun::Config { .. }));
     if !run.is_empty() && !takes_run_flags {

@@ -13,11 +13,6 @@ use std::{
 };
 
 use anyhow::Context;
-use mosaik_node::{
-    config::Config,
-    directory::make_private,
-    log::{Format, Level},
-};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     Layer, Registry,
@@ -26,6 +21,12 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     reload,
     util::SubscriberInitExt,
+};
+
+use crate::{
+    config::Config,
+    directory::make_private,
+    log::{Format, Level},
 };
 
 /// What the log file is called.

@@ -7,7 +7,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use mosaik_lab::{Cluster, Node};
 
 use super::{
     Run,
@@ -18,6 +17,7 @@ use super::{
     probe::{PeakWatch, cpu_s},
     scrape::{Scrape, until_events},
 };
+use crate::{Cluster, Node};
 
 /// How long a catch-up may take: a million events on a slow disk.
 const CATCH_UP_MAX: Duration = Duration::from_secs(300);

@@ -4,12 +4,16 @@
 //! under way at once: so they are exact, and the same in every run. Processor time and datagrams are
 //! of two processes on loopback, with the QUIC handshake, gossip and both commits.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use mosaik_api::request::Condition;
-use mosaik_core::feed::Ledger;
-use mosaik_lab::{Cluster, Node};
+use mosaik_core::{
+    feed::{Branch, BranchId, Feed, Ledger, Tip},
+    frontier::Frontier,
+    id::{AuthorId, EventId},
+    trie::{Prefix, Rule},
+};
 use mosaik_store::StoreError;
 
 use super::{
@@ -17,10 +21,11 @@ use super::{
     figure::{Figure, progress},
     fill::{self, Content, Filling, fill},
     place::Directory,
-    probe::cpu_exact_s,
+    probe::{cpu_exact_s, rss_anon},
     scrape::{Scrape, until_events},
     wire::{Pair, Talk},
 };
+use crate::{Cluster, Node};
 
 /// Feeds that differ, by one event each.
 const DIFFERING: [u64; 3] = [0, 1, 10];
@@ -40,8 +45,18 @@ const TEN_OF_MANY_MORE_MAX: f64 = 8.0 * 1024.0;
 const TRIPS_MAX: f64 = 4.0;
 const TRIPS_OF_MANY_MAX: f64 = 5.0;
 const CPU_S_MAX: f64 = 0.02;
+/// Authors of a frontier alone, and the bytes of memory that each may take.
+const ALONE_AUTHORS: [u64; 2] = [100_000, 1_000_000];
+const AUTHOR_BYTES_MAX: f64 = 200.0;
 
 pub(super) async fn all(run: &mut Run) -> Result<()> {
+    for authors in ALONE_AUTHORS {
+        progress(format_args!("W2: a frontier of {authors} authors"));
+        let case = format!("frontier of {authors} authors");
+        let bytes = frontier_bytes(authors)? / authors as f64;
+        let figure = Figure::new("W2", case, "rss_anon_bytes_per_author", bytes, "B");
+        run.report.add(&figure.at_most(AUTHOR_BYTES_MAX));
+    }
     let events = run.events.unwrap_or(EVENTS);
     for authors in AUTHORS.into_iter().filter(|authors| *authors <= events) {
         let filling = Filling { authors, events, content: Content::Samples };
@@ -64,6 +79,21 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Memory of this process that a frontier takes, its hashes included.
+fn frontier_bytes(authors: u64) -> Result<f64> {
+    let pid = std::process::id();
+    let before = rss_anon(pid)?;
+    let mut frontier = Frontier::new(Rule::frontier(&fill::network()?.keys().fingerprint));
+    for number in 0..authors {
+        let author = AuthorId(*blake3::hash(&number.to_be_bytes()).as_bytes());
+        let tip = Tip { seq: 1, id: EventId(author.0) };
+        let branch = Branch { id: BranchId(number as u32), author, parent: None, tip };
+        frontier.insert(author, Feed::from(branch));
+    }
+    std::hint::black_box(frontier.hash(&Prefix::EMPTY, &BTreeSet::new()));
+    Ok(rss_anon(pid)?.saturating_sub(before) as f64)
 }
 
 fn case(filling: Filling, differing: u64) -> String {

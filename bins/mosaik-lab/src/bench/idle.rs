@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mosaik_lab::Cluster;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
@@ -14,6 +13,7 @@ use super::{
     limits::{median, quantile},
     probe::{cpu_s, rss_anon},
 };
+use crate::Cluster;
 
 const EVENTS: u64 = 1_000_000;
 const QUICK_EVENTS: u64 = 100_000;

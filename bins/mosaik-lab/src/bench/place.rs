@@ -6,8 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use mosaik_lab::Cluster;
 use tempfile::TempDir;
+
+use crate::Cluster;
 
 /// The network of all nodes here. They find each other by tickets alone.
 pub(super) const NETWORK: &str = "mosaik-lab bench";

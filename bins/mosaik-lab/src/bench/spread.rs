@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use mosaik_api::{client::EventStream, request::EmitEvent};
-use mosaik_lab::{Cluster, wait};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
@@ -20,6 +19,7 @@ use super::{
     limits::{commits_ms, median, quantile},
     place::Place,
 };
+use crate::{Cluster, wait};
 
 /// A disk in memory, where there is one.
 const MEMORY: &str = "/dev/shm";
@@ -144,7 +144,7 @@ async fn join(cluster: &Cluster) -> Result<()> {
             for node in nodes {
                 let status = node.status().await.map_err(|error| format!("{error:#}"))?;
                 if status.events < all || status.peers == 0 {
-                    return Err(mosaik_lab::node::brief(&status));
+                    return Err(crate::node::brief(&status));
                 }
             }
             Ok(())

@@ -12,12 +12,12 @@ use std::{
 use anyhow::Context;
 use mosaik_api::{client::Client, failure::Code};
 use mosaik_core::key::Network;
-use mosaik_node::{
+
+use super::{Failed, Place, RunFlags, layer};
+use crate::{
     config::{self, ConfigError, Loaded, Machine, NetworkSource, Origin, Sources, Spot},
     directory::{self, Directory, Known},
 };
-
-use super::{Failed, Place, RunFlags, layer};
 
 impl From<ConfigError> for Failed {
     fn from(error: ConfigError) -> Self {

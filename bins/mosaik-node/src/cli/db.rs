@@ -8,7 +8,6 @@ use mosaik_api::{
     work::{Checked, Compacted, Progress, ViewCheck},
 };
 use mosaik_core::id::Fingerprint;
-use mosaik_node::{check, directory::Directory};
 use mosaik_store::Store;
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     look::only_known,
     output::{count, print, print_json},
 };
+use crate::{check, directory::Directory};
 
 /// Does what is asked with the store.
 pub(super) async fn db(place: &Place, verb: &DbVerb, json: bool) -> Result<(), Failed> {

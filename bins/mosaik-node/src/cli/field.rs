@@ -134,7 +134,7 @@ pub(crate) fn guess(text: &str) -> Value {
         text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b));
     if is_plain
         && let Ok(float) = text.parse::<f64>()
-        && mosaik_node::export::float_text(Float::new(float)) == text
+        && crate::export::float_text(Float::new(float)) == text
     {
         return Value::float(float);
     }

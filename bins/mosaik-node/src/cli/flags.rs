@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use mosaik_node::config::{self, Layer};
+
+use crate::config::{self, Layer};
 
 /// Which node is meant.
 #[derive(Debug, Clone, Default, Args)]

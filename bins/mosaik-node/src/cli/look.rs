@@ -11,11 +11,6 @@ use mosaik_api::{
     time::format_ms,
 };
 use mosaik_core::key::Network;
-use mosaik_node::{
-    directory,
-    export::{self, ExportError, Options},
-    reads::Reads,
-};
 use mosaik_store::Store;
 use serde_json::Value as Json;
 
@@ -25,6 +20,11 @@ use super::{
     db::{self, Keeper},
     nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
+};
+use crate::{
+    directory,
+    export::{self, ExportError, Options},
+    reads::Reads,
 };
 
 /// Answers a noun that only asks.

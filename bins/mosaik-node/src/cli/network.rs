@@ -9,7 +9,6 @@ use mosaik_core::{
     id::AuthorId,
     key::{Network, NetworkKind},
 };
-use mosaik_node::directory::{self, Directory, known_networks};
 use serde_json::json;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     look::only_known,
     output::{note, plain, print, print_json, print_table},
 };
+use crate::directory::{self, Directory, known_networks};
 
 /// Lists the networks that have a directory here.
 pub(super) fn list(place: &Place, json: bool) -> Result<(), Failed> {

@@ -17,13 +17,6 @@ use mosaik_api::{
     failure::Code,
 };
 use mosaik_core::key::{Network, NetworkKind};
-use mosaik_node::{
-    Node,
-    config::Config,
-    directory::make_private,
-    handle::Snapshot,
-    http::{self, About},
-};
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -38,7 +31,14 @@ use super::{
     look::{only_known, path_text, state_line},
     output::{named, note, plain, print},
 };
-use crate::subscriber::Log;
+use crate::{
+    Node,
+    config::Config,
+    directory::make_private,
+    handle::Snapshot,
+    http::{self, About},
+    subscriber::Log,
+};
 
 /// How long answers that are under way may take at the end.
 ///
@@ -191,7 +191,7 @@ enum Wish {
 struct Door {
     socket: PathBuf,
     runtime: PathBuf,
-    directory: mosaik_node::directory::Directory,
+    directory: crate::directory::Directory,
     stop: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
 }

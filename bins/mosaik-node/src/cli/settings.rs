@@ -2,13 +2,13 @@
 
 use mosaik_api::SCHEMA;
 use mosaik_core::key::Network;
-use mosaik_node::config::{Loaded, NetworkSource, Origin};
 use serde_json::json;
 
 use super::{
     ConfigShow, Failed, Place, RunFlags, connect,
     output::{note, print, print_json, print_table},
 };
+use crate::config::{Loaded, NetworkSource, Origin};
 
 /// Prints every setting and its value; of a secret network the fingerprint.
 pub(super) fn show(
