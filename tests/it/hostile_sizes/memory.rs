@@ -55,14 +55,15 @@ impl Memory {
         Ok(self.peak.send_replace(now).max(now).saturating_sub(self.idle))
     }
 
-    /// What was done cost at most `most_mib`, and leaves no more than `left_mib` behind.
+    /// What was done cost at most `most_mib`, and leaves no more than `left_mib` behind. How many MiB
+    /// it leaves.
     pub(super) async fn was_within(
         &self,
         diary: &Diary,
         what: &str,
         most_mib: u64,
         left_mib: u64,
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let peak = self.peak()?;
         let waited_for = format!("the memory of {what} to be given back");
         let left = wait::until(&waited_for, STEP, || async {
@@ -75,7 +76,7 @@ impl Memory {
         let (peak, left) = (mib(peak), mib(left));
         diary.note(format_args!("{what}: {peak:.1} MiB at the most, {left:.1} MiB left"));
         ensure!(peak <= most_mib as f64, "{what} cost {peak:.1} MiB, the limit is {most_mib}");
-        Ok(())
+        Ok(left)
     }
 }
 
