@@ -7,10 +7,10 @@ use mosaik_sim::{
     checker::{self, Broken},
 };
 
-/// How many seeds every test run does on the store model: one to two minutes on two cores.
-const MODEL_SEEDS: u64 = 10_000;
+/// How many seeds every test run does on the store model: two to three minutes on two cores.
+const MODEL_SEEDS: u64 = 20_000;
 /// How many on the real store.
-const REDB_SEEDS: u64 = 200;
+const REDB_SEEDS: u64 = 500;
 /// How many of them a planted bug may survive.
 const CANARY_SEEDS: u64 = 2_000;
 
