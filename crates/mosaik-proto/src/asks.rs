@@ -292,6 +292,11 @@ impl Asks {
         self.authors.get(author).is_some_and(|claims| claims.place(&tip).is_ok())
     }
 
+    /// Whether `session` claims anything of this author.
+    pub(crate) fn is_claimed_by(&self, session: SessionId, author: &AuthorId) -> bool {
+        self.authors.get(author).is_some_and(|claims| !claims.of(session).is_empty())
+    }
+
     /// How often a claim was settled or given up: as long as it is the same, all stand.
     pub(crate) fn settled(&self) -> u64 {
         self.settled

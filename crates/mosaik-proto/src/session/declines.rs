@@ -75,8 +75,11 @@ impl Session {
     }
 
     pub(super) fn on_decline<L: Ledger>(&mut self, author: AuthorId, shared: &mut Shared<'_, L>) {
-        // An honest peer only declines what it was told of.
-        if self.peer_declines.authors.len() < DECLINES_MAX && shared.feeds.feed(&author).is_some() {
+        // An honest peer only declines what it was told of or asked for. What it was asked for may
+        // come from others by and by, and it says this but once.
+        let is_about_ours =
+            shared.feeds.feed(&author).is_some() || shared.asks.is_claimed_by(self.id, &author);
+        if is_about_ours && self.peer_declines.authors.len() < DECLINES_MAX {
             self.peer_declines.authors.insert(author);
             self.skip.insert(author);
         }
