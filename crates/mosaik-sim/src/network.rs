@@ -34,8 +34,8 @@ pub(crate) struct Network {
     incoming: BTreeMap<End, Incoming>,
     /// Connections over which nothing goes any more, without anybody having noticed.
     dead: BTreeSet<End>,
-    /// Bytes sent by each end since [`Network::take_sent`].
-    sent: BTreeMap<End, usize>,
+    /// Bytes sent by each end to its other since [`Network::take_sent`].
+    sent: BTreeMap<(End, End), usize>,
 }
 
 impl Network {
@@ -75,12 +75,13 @@ impl Network {
     }
 
     /// Notes bytes that are sent.
-    pub(crate) fn count(&mut self, from: End, bytes: usize) {
-        *self.sent.entry(from).or_default() += bytes;
+    pub(crate) fn count(&mut self, from: End, to: End, bytes: usize) {
+        *self.sent.entry((from, to)).or_default() += bytes;
     }
 
-    /// Bytes that each end has sent since the last call.
-    pub(crate) fn take_sent(&mut self) -> BTreeMap<End, usize> {
+    /// Bytes that each end has sent to its other since the last call, also where the connection is
+    /// gone by now.
+    pub(crate) fn take_sent(&mut self) -> BTreeMap<(End, End), usize> {
         std::mem::take(&mut self.sent)
     }
 

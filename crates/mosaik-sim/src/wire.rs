@@ -90,7 +90,7 @@ impl Cluster {
         if self.network.is_dead(from) {
             return;
         }
-        self.network.count(from, frame.len());
+        self.network.count(from, to, frame.len());
         self.soon(from.node, Timed::Sent(from, frame.len()));
         let is_cut = self.rng.random_range(0..1000) < self.weather.cut;
         if is_cut {
