@@ -46,6 +46,9 @@ const SURPLUS_AGE_MS: u64 = 60_000;
 const SESSIONS_YOUNG_MAX: usize = 64;
 /// A random lost peer is probed this often, plus half as much at random, in milliseconds.
 const PROBE_MS: u64 = 20_000;
+/// By how much a boot number is above the last one at the most, where time doesn't make it so: in a
+/// million two copies hardly meet, and a clock that is set right is soon above it again.
+const BOOT_STEP_MAX: u64 = 1 << 20;
 
 const META_BOOT: &str = "boot";
 const META_PEERS: &str = "peers";
@@ -132,8 +135,14 @@ impl Replica {
         )?;
         let last_boot = ledger.meta(META_BOOT)?.and_then(|bytes| bytes.try_into().ok());
         let last_boot = last_boot.map_or(0, u64::from_be_bytes);
-        // Time makes two copies of one store differ; counting makes a clock that fell harmless.
-        let boot = now.wall_ms.max(last_boot + 1);
+        let mut rng = StdRng::seed_from_u64(config.seed);
+        let jitter_ms = rng.random_range(0..=config.sync_jitter_ms);
+        // Time makes two copies of one store differ. Under a clock that fell counting makes the number
+        // greater, and chance makes the copies differ.
+        let boot = match now.wall_ms > last_boot {
+            true => now.wall_ms,
+            false => last_boot + rng.random_range(1..=BOOT_STEP_MAX),
+        };
         ledger.set_meta(META_BOOT, &boot.to_be_bytes())?;
         let mut peers = PeerBook::default();
         if let Some(cache) = ledger.meta(META_PEERS)? {
@@ -158,8 +167,6 @@ impl Replica {
             interval_ms: config.sync_interval_ms,
             jitter_ms: config.sync_jitter_ms,
         };
-        let mut rng = StdRng::seed_from_u64(config.seed);
-        let jitter_ms = rng.random_range(0..=config.sync_jitter_ms);
         Ok(Self {
             own_feed_until_ms: (!config.author_is_new).then_some(now.mono_ms + OWN_FEED_WAIT_MS),
             next_round_ms: now.mono_ms + config.sync_interval_ms + jitter_ms,

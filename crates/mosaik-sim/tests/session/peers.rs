@@ -3,9 +3,10 @@ use mosaik_proto::{
     carrier::{Effect, Input, Role, SessionId},
     message::{ByeCode, Message},
     peers::PeerState,
+    replica::Config,
 };
 
-use super::wire::{Node, Pair, Talk};
+use super::wire::{EPOCH_MS, Node, Pair, Talk, config};
 
 #[test]
 fn of_two_connections_both_ends_keep_the_same() {
@@ -141,6 +142,21 @@ fn a_node_that_is_told_of_its_twin_shows_it() {
     assert_eq!(talk.node.replica.twin(), None);
     talk.say(Message::Twin(own + 5));
     assert_eq!(talk.node.replica.twin(), Some(own + 5));
+}
+
+/// Met by seed 16969: both counted one on from the same number, and all others took the second for a
+/// surplus connection of the first, for ever.
+#[test]
+fn two_copies_of_a_store_start_under_two_boot_numbers_though_their_clocks_fell() {
+    let original = Node::new(1);
+    let last = original.replica.boot();
+    let start = |seed| {
+        let ledger = original.ledger.clone();
+        let config = Config { author_is_new: false, seed, ..config(1) };
+        Node::open(config, ledger, EPOCH_MS - 1_000).replica.boot()
+    };
+    assert!(start(1) > last && start(2) > last);
+    assert_ne!(start(1), start(2));
 }
 
 #[test]
