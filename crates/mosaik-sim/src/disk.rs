@@ -97,9 +97,9 @@ impl MemoryLedger {
         &self.branches
     }
 
-    /// All events, in order of their branches.
-    pub(crate) fn all_events(&self) -> impl Iterator<Item = &Event> {
-        self.events.values()
+    /// The stamps of a branch's events from `from` to `to`.
+    pub(crate) fn stamps(&self, branch: BranchId, from: u64, to: u64) -> impl Iterator<Item = Hlc> {
+        self.events.range((branch, from)..=(branch, to)).map(|(_, event)| event.hlc)
     }
 
     /// Lets a branch without events go on from another event than the one before it: a planted bug.

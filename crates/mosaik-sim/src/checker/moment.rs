@@ -85,11 +85,10 @@ impl Cluster {
         let Some(first) = events.first() else { return };
         let before = Tip { seq: first.seq - 1, id: first.prev };
         let before = snapshot.find(author, before).and_then(|b| snapshot.event(b, before.seq));
-        // Without jumps no clock is so far ahead of another that its stamps aren't adopted.
-        let seen = match self.weather.jumps {
-            true => None,
-            false => snapshot.greatest_stamp_before(author, first.seq),
-        };
+        // Without jumps no clock is so far ahead of another that its stamps aren't adopted. What came
+        // in the same batch after the append, its writer has not seen.
+        let branch = snapshot.find(author, Tip::from(first)).filter(|_| !self.weather.jumps);
+        let seen = branch.and_then(|branch| snapshot.greatest_stamp_before(branch, first.seq));
         let wall_ms = self.wall_ms(index);
         drop(snapshot);
         if let Some(what) = falls(&events, before.as_ref(), seen, wall_ms) {
