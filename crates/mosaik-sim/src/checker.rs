@@ -194,14 +194,16 @@ impl Cluster {
         let may_lack = self.tally.copies > 0;
         let mut states = BTreeSet::new();
         for (_, replica, storage) in self.replicas() {
-            let top = replica.frontier().hash(&Prefix::EMPTY, &declined);
+            // The tips themselves: hashes are what nodes compare, and what may be wrong.
+            let feeds = replica.frontier().under(&Prefix::EMPTY, &declined);
+            let tips: Vec<_> = feeds.iter().map(|(author, feed)| (*author, feed.tips())).collect();
             let mut view = ([0; 32], 0, 0);
             if !views_may_differ {
                 let snapshot = storage.snapshot();
                 let counts = snapshot.counts();
                 view = (snapshot.digest(), counts.missing, counts.held_back);
             }
-            states.insert((top, view));
+            states.insert((tips, view));
         }
         states.len() == 1
             && states
