@@ -35,7 +35,7 @@ impl Cluster {
 
     fn draft(&mut self, index: usize, i: u64) -> Draft {
         let record = format!("r{}", self.rng.random_range(0..5));
-        let event = match self.rng.random_range(0..5) {
+        let event = match self.rng.random_range(0..7) {
             0 => RecordEvent::Create { record, form: "f".into() },
             1 => RecordEvent::Note { record, text: format!("note {} {i}", self.appended) },
             2 => RecordEvent::Archive { record, archived: self.rng.random_bool(0.5) },
@@ -51,6 +51,15 @@ impl Cluster {
                 };
                 RecordEvent::Set { record, field, value, over }
             }
+            4 => RecordEvent::Attach {
+                record,
+                field: format!("x{}", self.rng.random_range(0..2)),
+                blob: [self.rng.random_range(0..2); 32],
+                size: self.appended,
+                mime: "text/plain".into(),
+                name: format!("file {} {i}", self.appended),
+            },
+            5 => RecordEvent::Profile { name: format!("name {} {i}", self.appended) },
             _ => {
                 let len = match self.rng.random_range(0..40) {
                     0 => 60_000,

@@ -55,17 +55,18 @@ fn every_cluster_keeps_its_promises_on_the_real_store() {
     all_pass(REDB_SEEDS, Backing::Redb, "--redb");
 }
 
-/// The promise that the first seed to notice a planted bug sees broken.
-fn first_notice(plant: Plant) -> Broken {
-    let check =
-        |seed| checker::promises(|| Cluster::new(seed, Backing::Model).with(plant)).map(drop).err();
-    (0..CANARY_SEEDS).find_map(check).expect("some seed notices")
+/// What seeds that notice a planted bug see broken, one after the other.
+fn notices(plant: Plant) -> impl Iterator<Item = Broken> {
+    let check = move |seed| {
+        checker::promises(|| Cluster::new(seed, Backing::Model).with(plant)).map(drop).err()
+    };
+    (0..CANARY_SEEDS).filter_map(check)
 }
 
 /// A checker that finds nothing has to be shown something.
 #[test]
 fn a_node_that_sends_before_it_commits_is_caught() {
-    let broken = first_notice(Plant::SendBeforeCommit);
+    let broken = notices(Plant::SendBeforeCommit).next().expect("some seed notices");
     let promises = [
         "a hint names only what its sender can serve",
         "an append is durable when it is acknowledged",
@@ -73,8 +74,9 @@ fn a_node_that_sends_before_it_commits_is_caught() {
     assert!(promises.contains(&broken.promise), "{broken}");
 }
 
+/// It may also hold something else than others, which some seeds see first.
 #[test]
 fn a_node_that_does_not_look_for_a_runs_base_is_caught() {
-    let broken = first_notice(Plant::SkipBaseCheck);
-    assert_eq!(broken.promise, "nothing unverified is stored", "{broken}");
+    let mut notices = notices(Plant::SkipBaseCheck);
+    assert!(notices.any(|broken| broken.promise == "nothing unverified is stored"));
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mosaik_core::{
-    id::EventId,
+    id::{AuthorId, EventId},
     record::{RecordEvent, SetName},
     view::{self, Origin},
 };
@@ -19,48 +19,92 @@ struct Said {
     /// Names of sets that some set of the field replaces.
     replaced: BTreeMap<String, BTreeSet<SetName>>,
     archived: BTreeMap<Origin, bool>,
+    created: BTreeSet<Origin>,
     notes: BTreeSet<Origin>,
+    /// Who attached each file, with the size that is claimed.
+    files: BTreeMap<(String, [u8; 32]), BTreeMap<Origin, u64>>,
 }
 
-/// What shows of one record: archived, candidates of each field, greatest first, and notes.
-type Shown = (bool, BTreeMap<String, Vec<EventId>>, Vec<EventId>);
+/// What shows of one record.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    archived: bool,
+    created: Option<EventId>,
+    /// The candidates of each field, greatest first.
+    fields: BTreeMap<String, Vec<EventId>>,
+    notes: Vec<EventId>,
+    files: Vec<(String, [u8; 32], EventId, u64)>,
+}
+
+/// What a set of events says of all records and authors.
+#[derive(Default)]
+struct Told {
+    records: BTreeMap<String, Said>,
+    /// The greatest profile of each author.
+    profiles: BTreeMap<AuthorId, (Origin, String)>,
+}
 
 impl Cluster {
-    /// Where all digests are equal one node speaks for all.
+    /// Where all hold the same it is told once, and held against what each of them shows: digests
+    /// don't cover all of that.
     pub(super) fn the_view_is_right(&mut self) -> Result<(), String> {
         let speak_for_all = !self.views_may_differ(&self.declined());
-        let count = if speak_for_all { 1 } else { self.nodes.len() };
-        for (index, _, storage) in self.replicas().take(count) {
+        let mut told = None;
+        for (index, _, storage) in self.replicas() {
             let snapshot = storage.snapshot();
-            for (record, said) in said(&snapshot) {
-                let (ours, theirs) = (said.shown(), shown(&snapshot, &record));
-                if Some(&ours) != theirs.as_ref() {
-                    return Err(format!(
-                        "node {index} shows {theirs:?} of record {record}, it should be {ours:?}"
-                    ));
-                }
+            if !speak_for_all {
+                told = None;
             }
+            let told = told.get_or_insert_with(|| Told::by(&snapshot));
+            told.compare(&snapshot).map_err(|what| format!("node {index} shows {what}"))?;
         }
         Ok(())
     }
 }
 
-fn said(snapshot: &Snapshot<'_>) -> BTreeMap<String, Said> {
-    let mut records: BTreeMap<String, Said> = BTreeMap::new();
-    for branch in snapshot.branches() {
-        for event in snapshot.events(&branch) {
-            let meaning =
-                event.payload.bytes().map(|p| RecordEvent::decode(event.kind.as_str(), p));
-            let Some(Ok(Some(meaning))) = meaning else { continue };
-            if snapshot.is_held_back(&event, branch.id) {
-                continue;
+impl Told {
+    fn by(snapshot: &Snapshot<'_>) -> Self {
+        let mut told = Self::default();
+        for branch in snapshot.branches() {
+            for event in snapshot.events(&branch) {
+                let meaning =
+                    event.payload.bytes().map(|p| RecordEvent::decode(event.kind.as_str(), p));
+                let Some(Ok(Some(meaning))) = meaning else { continue };
+                if !snapshot.is_held_back(&event, branch.id) {
+                    told.take(Origin::of(&event), meaning);
+                }
             }
-            let Some(record) = meaning.record() else { continue };
-            let said = records.entry(record.to_owned()).or_default();
-            said.take(Origin::of(&event), meaning);
+        }
+        told
+    }
+
+    fn take(&mut self, origin: Origin, meaning: RecordEvent) {
+        if let Some(record) = meaning.record() {
+            self.records.entry(record.to_owned()).or_default().take(origin, meaning);
+        } else if let RecordEvent::Profile { name } = meaning {
+            let profile = self.profiles.entry(origin.author).or_insert((origin, String::new()));
+            if profile.0 <= origin {
+                *profile = (origin, name);
+            }
         }
     }
-    records
+
+    /// Whether a view shows just this.
+    fn compare(&self, snapshot: &Snapshot<'_>) -> Result<(), String> {
+        for (record, said) in &self.records {
+            let (told, shown) = (said.shown(), shown(snapshot, record));
+            if Some(&told) != shown.as_ref() {
+                return Err(format!("{shown:?} of record {record}, it should be {told:?}"));
+            }
+        }
+        for (author, (_, name)) in &self.profiles {
+            let shown = view::profile(snapshot, author).expect("memory can be read");
+            if shown.as_ref().map(|profile| &profile.name) != Some(name) {
+                return Err(format!("{shown:?} of {}, it should be {name:?}", author.short()));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Said {
@@ -69,6 +113,7 @@ impl Said {
             RecordEvent::Create { .. } => {
                 self.sets.entry(String::new()).or_default().insert(origin);
                 self.archived.insert(origin, false);
+                self.created.insert(origin);
             }
             RecordEvent::Set { field, over, .. } => {
                 self.replaced.entry(field.clone()).or_default().extend(over);
@@ -76,7 +121,10 @@ impl Said {
             }
             RecordEvent::Note { .. } => drop(self.notes.insert(origin)),
             RecordEvent::Archive { archived, .. } => drop(self.archived.insert(origin, archived)),
-            RecordEvent::Attach { .. } | RecordEvent::Profile { .. } => {}
+            RecordEvent::Attach { field, blob, size, .. } => {
+                self.files.entry((field, blob)).or_default().insert(origin, size);
+            }
+            RecordEvent::Profile { .. } => {}
         }
     }
 
@@ -88,9 +136,17 @@ impl Said {
             let candidates = sets.iter().rev().filter(|set| !is_replaced(field, set));
             (field.clone(), candidates.map(|set| set.id).collect::<Vec<_>>())
         });
-        let archived = self.archived.last_key_value().is_some_and(|(_, archived)| *archived);
-        let fields = fields.filter(|(_, candidates)| !candidates.is_empty()).collect();
-        (archived, fields, self.notes.iter().map(|note| note.id).collect())
+        let files = self.files.iter().filter_map(|((field, blob), claims)| {
+            let (origin, size) = claims.last_key_value()?;
+            Some((field.clone(), *blob, origin.id, *size))
+        });
+        Shown {
+            archived: self.archived.last_key_value().is_some_and(|(_, archived)| *archived),
+            created: self.created.first().map(|origin| origin.id),
+            fields: fields.filter(|(_, candidates)| !candidates.is_empty()).collect(),
+            notes: self.notes.iter().map(|note| note.id).collect(),
+            files: files.collect(),
+        }
     }
 }
 
@@ -99,6 +155,12 @@ fn shown(snapshot: &Snapshot<'_>, record: &str) -> Option<Shown> {
     let form = record.form.iter().map(|form| ("", form));
     let fields = form.chain(record.fields.iter().map(|(name, field)| (name.as_str(), field)));
     let ids = |field: &view::Field| field.candidates().map(|c| c.origin.id).collect();
-    let fields = fields.map(|(name, field)| (name.to_owned(), ids(field))).collect();
-    Some((record.archived, fields, record.notes.iter().map(|note| note.origin.id).collect()))
+    let files = record.attachments.iter();
+    Some(Shown {
+        archived: record.archived,
+        created: record.created_by.map(|origin| origin.id),
+        fields: fields.map(|(name, field)| (name.to_owned(), ids(field))).collect(),
+        notes: record.notes.iter().map(|note| note.origin.id).collect(),
+        files: files.map(|f| (f.field.clone(), f.blob, f.origin.id, f.size)).collect(),
+    })
 }
