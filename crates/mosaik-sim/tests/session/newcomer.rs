@@ -91,3 +91,19 @@ fn a_newcomer_gets_one_long_feed_once_from_eight_who_have_it() {
         (0..24).map(|i| author.run(i * 250 + 1, i * 250 + 250)).collect()
     });
 }
+
+/// It may know nobody else before gossip has told it of others.
+#[test]
+fn a_newcomer_keeps_its_session_for_a_minute_though_there_is_no_place_for_it() {
+    let mut star = Star::connect(Node::new(1), (2..22).map(Node::new).collect());
+    star.settle();
+    let mut peers_after = |steps: u64| {
+        for _ in 0..steps {
+            star.middle.pass(10_000);
+            star.settle();
+        }
+        star.middle.replica.open_peers()
+    };
+    assert_eq!(peers_after(5), 20);
+    assert_eq!(peers_after(3), 16);
+}
