@@ -242,6 +242,30 @@ fn a_length_out_of_bounds_is_refused_before_anything_is_allocated() {
     assert!(frame_len((FRAME_MAX as u32 + 1).to_be_bytes()).is_err());
 }
 
+/// Of a long run a piece is tried first; what doesn't shrink goes as it is.
+#[test]
+fn a_run_goes_compressed_where_that_makes_it_shorter_whatever_its_length() {
+    let kind = Kind::new("app.x").expect("a kind");
+    // Hashes stand for what no compressor can shorten.
+    let noise = |i: u32| -> Vec<u8> {
+        let blocks = (0..5u32).map(|n| blake3::hash(&(i * 8 + n).to_le_bytes()));
+        blocks.flat_map(|hash| *hash.as_bytes()).collect()
+    };
+    let text = |i: u32| format!("{{\"temperature\": {}, \"humidity\": {}}}", 20 + i % 3, i % 50);
+    let texts = |i| text(i).into_bytes();
+    for count in [20, 900] {
+        let drafts = |payload: &dyn Fn(u32) -> Vec<u8>| -> Vec<Draft> {
+            (0..count).map(|i| Draft { kind: kind.clone(), payload: payload(i) }).collect()
+        };
+        for (drafts, shrinks) in [(drafts(&noise), false), (drafts(&texts), true)] {
+            let run = run(1, &drafts);
+            let (plain, packed) = (run_frame(&run.encode(), false), run_frame(&run.encode(), true));
+            assert_eq!(packed.len() < plain.len() / 2, shrinks, "{count} events");
+            assert_eq!(Message::decode(&packed[4..], &hasher()), Ok(Message::Run(run)));
+        }
+    }
+}
+
 #[test]
 fn a_small_frame_can_not_unfold_to_a_large_run() {
     let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 19).expect("zeros compress");
