@@ -5,6 +5,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::{self, Command, Output},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use mosaik_core::{feed::Ledger, id::Fingerprint};
@@ -14,8 +15,33 @@ use redb::{Database, TableDefinition};
 const NETWORK: Fingerprint = Fingerprint([7; 32]);
 const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("meta");
 
-fn dir() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a temporary directory")
+/// Between fork and exec a child holds all locks of this process: no test that opens a store runs
+/// beside one that starts a process.
+static PROCESSES: RwLock<()> = RwLock::new(());
+
+struct Dir<Guard> {
+    dir: tempfile::TempDir,
+    _guard: Guard,
+}
+
+impl<Guard> Dir<Guard> {
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+fn dir_of<Guard>(guard: Guard) -> Dir<Guard> {
+    Dir { dir: tempfile::tempdir().expect("a temporary directory"), _guard: guard }
+}
+
+/// For a test that starts no process.
+fn dir() -> Dir<RwLockReadGuard<'static, ()>> {
+    dir_of(PROCESSES.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// For one that does.
+fn dir_alone() -> Dir<RwLockWriteGuard<'static, ()>> {
+    dir_of(PROCESSES.write().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn set_name(store: &mut Store, value: &[u8]) {
@@ -238,7 +264,7 @@ fn a_child_opens_what_it_is_told_to() {
 
 #[test]
 fn a_second_process_is_told_who_holds_the_store() {
-    let dir = dir();
+    let dir = dir_alone();
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("a directory");
     let store = Store::open(&data, &NETWORK).expect("a first run");
@@ -269,7 +295,7 @@ fn a_database_that_redb_itself_finds_open_is_held_too() {
 #[test]
 fn a_directory_that_may_not_be_written_is_named() {
     const NOBODY: u32 = 65_534;
-    let dir = dir();
+    let dir = dir_alone();
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("a directory");
     for path in [dir.path(), &data] {
