@@ -95,6 +95,9 @@ async fn measure(asked: Bench) -> Result<()> {
     let mut run = Run { report, place, quick: asked.quick, events: asked.events };
     let chosen = |workload| asked.only.is_empty() || asked.only.contains(&workload);
     run.report.begin(&run.place)?;
+    if chosen(Workload::W2) {
+        compare::frontier(&mut run)?;
+    }
     if chosen(Workload::Limits) {
         limits::all(&mut run).await?;
     }
