@@ -37,7 +37,7 @@ use tracing::{debug, info, warn};
 use self::{
     retain::Retention,
     room::Room,
-    work::{Outcome, Pending, Taken, Work, carry_out},
+    work::{Carrying, Outcome, Pending, Taken, Work},
 };
 use crate::{
     carrier::Carriers,
@@ -96,7 +96,8 @@ pub(crate) struct Owner {
     desk: Desk,
     started: Instant,
     next_token: u64,
-    pending: BTreeMap<u64, Pending>,
+    /// Who waits for which append.
+    pending: BTreeMap<u64, Vec<Pending>>,
     /// Who waits for a comparison that began after this moment.
     synced: Vec<(u64, oneshot::Sender<()>)>,
     /// Who waits until so many peers hold the own feed up to some seq; none: up to its end once the
@@ -303,10 +304,8 @@ impl Owner {
             for input in inputs {
                 replica.handle(now, input, batch, &mut effects)?;
             }
-            for work in works {
-                let outcome = carry_out(work, &mut token, now, &mut replica, batch, &mut effects)?;
-                done.extend(outcome);
-            }
+            Carrying::new(now, &mut replica, batch, &mut effects, &mut token, &mut done)
+                .all(works)?;
             replica.end_batch(now, batch, &mut effects)?;
             last_arrival = batch.last_arrival();
             events = batch.counts()?.events;
@@ -360,8 +359,13 @@ impl Owner {
         self.strangers.note_effect(&effect, self.now().wall_ms);
         match &effect {
             Effect::Appended { token, author, events } => {
-                if let Some(Pending { reply, rows }) = self.pending.remove(token) {
-                    let appended = Appended { author: *author, events: events.clone(), rows };
+                let mut rest = events.as_slice();
+                for Pending { reply, rows, events } in
+                    self.pending.remove(token).into_iter().flatten()
+                {
+                    let (theirs, others) = rest.split_at(events.min(rest.len()));
+                    rest = others;
+                    let appended = Appended { author: *author, events: theirs.to_vec(), rows };
                     drop(reply.send(Ok(appended)));
                 }
                 return;
@@ -444,13 +448,14 @@ impl Owner {
         warn!(why, "a commit failed; reading goes on, writing waits for the store");
         for outcome in done {
             match outcome {
-                Outcome::Waits(_, Pending { reply, .. }) | Outcome::Edited(reply, _) => {
+                Outcome::Waits(token, pending) => drop(self.pending.insert(token, pending)),
+                Outcome::Edited(reply, _) => {
                     drop(reply.send(Err(WriteError::Degraded(why.clone()))));
                 }
                 Outcome::Done(reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
             }
         }
-        for (_, Pending { reply, .. }) in std::mem::take(&mut self.pending) {
+        for Pending { reply, .. } in std::mem::take(&mut self.pending).into_values().flatten() {
             drop(reply.send(Err(WriteError::Degraded(why.clone()))));
         }
         for session in replica.sessions() {

@@ -1,6 +1,8 @@
 //! What the owner takes into one batch, and what it decides in the batch's transaction.
 
-use mosaik_core::{id::AuthorId, record::RecordEvent, view};
+use std::collections::BTreeSet;
+
+use mosaik_core::{event::Draft, id::AuthorId, record::RecordEvent, view};
 use mosaik_net::{Delivery, Room};
 use mosaik_proto::{
     carrier::{Effect, Input, Now},
@@ -11,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{Fault, retain::want};
 use crate::{
-    edit::{self, EditError, Rows},
+    edit::{self, Decision, Edit, EditError, Rows},
     handle::{Appended, WriteError},
 };
 
@@ -20,6 +22,7 @@ const BATCH_MAX: usize = 256;
 /// Bytes from peers in one batch: enough that the disk's sync is a small part of the commit, and a
 /// writer here waits for some ten milliseconds only.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
 /// What is taken together, and so committed together.
 #[derive(Default)]
 pub(super) struct Taken {
@@ -47,7 +50,7 @@ impl Taken {
 
 /// What is asked for beside the replica's inputs.
 pub(super) enum Work {
-    Edit(edit::Edit, oneshot::Sender<Result<Appended, WriteError>>),
+    Edit(Edit, oneshot::Sender<Result<Appended, WriteError>>),
     /// Answered when the batch is durable.
     Reply(oneshot::Sender<Result<(), WriteError>>),
     /// Say this name, if the view has another.
@@ -58,59 +61,218 @@ pub(super) enum Work {
 
 /// What became of it, to be told after the commit.
 pub(super) enum Outcome {
-    Waits(u64, Pending),
+    /// Those who wait for an append, in the order of their events.
+    Waits(u64, Vec<Pending>),
     Edited(oneshot::Sender<Result<Appended, WriteError>>, Result<Appended, WriteError>),
     Done(oneshot::Sender<Result<(), WriteError>>),
 }
 
-/// Decides a write against the view and appends it, in the batch's transaction.
-pub(super) fn carry_out(
-    work: Work,
-    next_token: &mut u64,
-    now: Now,
-    replica: &mut Replica,
-    batch: &mut Batch<'_>,
-    effects: &mut Vec<Effect>,
-) -> Result<Option<Outcome>, Fault> {
-    *next_token += 1;
-    let token = *next_token;
-    match work {
-        Work::Reply(reply) => Ok(Some(Outcome::Done(reply))),
-        Work::Want(author, seq) => {
-            want(batch, &author, seq)?;
-            Ok(None)
-        }
-        Work::Profile(name) => {
-            let known = view::profile(batch, &replica.author())?;
-            if known.is_none_or(|profile| profile.name != name)
-                && let Ok(draft) = (RecordEvent::Profile { name }).encode()
-            {
-                let input = Input::Append { token, drafts: vec![draft] };
-                replica.handle(now, input, batch, effects)?;
-            }
-            Ok(None)
-        }
-        Work::Edit(edit, reply) => match edit::decide(batch, &edit) {
-            Ok(decision) if decision.drafts.is_empty() => {
-                let (author, rows) = (replica.author(), decision.rows);
-                let appended = Appended { author, events: Vec::new(), rows };
-                Ok(Some(Outcome::Edited(reply, Ok(appended))))
-            }
-            Ok(decision) => {
-                let input = Input::Append { token, drafts: decision.drafts };
-                replica.handle(now, input, batch, effects)?;
-                Ok(Some(Outcome::Waits(token, Pending { reply, rows: decision.rows })))
-            }
-            Err(EditError::Refused(refusal)) => {
-                Ok(Some(Outcome::Edited(reply, Err(refusal.into()))))
-            }
-            Err(EditError::View(error)) => Err(error),
-        },
-    }
-}
-
-/// An append that is not durable yet.
+/// Who waits for some events of an append that is not durable yet.
 pub(super) struct Pending {
     pub(super) reply: oneshot::Sender<Result<Appended, WriteError>>,
     pub(super) rows: Rows,
+    /// How many of its events are theirs.
+    pub(super) events: usize,
+}
+
+/// Writes that will be appended together, and so under one signature: none could see another.
+#[derive(Default)]
+struct Together {
+    drafts: Vec<Draft>,
+    pending: Vec<Pending>,
+    /// Of which records they are.
+    records: BTreeSet<String>,
+}
+
+impl Together {
+    /// Whether what `edit` means may depend on one of them.
+    fn is_seen_by(&self, edit: &Edit) -> bool {
+        match edit {
+            Edit::Create { record, .. }
+            | Edit::Set { record, .. }
+            | Edit::Note { record, .. }
+            | Edit::Archive { record, .. } => self.records.contains(record),
+            Edit::Import { rows, .. } => rows.iter().any(|row| self.records.contains(&row.record)),
+            Edit::Emit { .. } | Edit::EmitAll { .. } => false,
+        }
+    }
+
+    fn note_records(&mut self, edit: Edit) {
+        match edit {
+            Edit::Create { record, .. }
+            | Edit::Set { record, .. }
+            | Edit::Note { record, .. }
+            | Edit::Archive { record, .. } => drop(self.records.insert(record)),
+            Edit::Import { rows, .. } => {
+                self.records.extend(rows.into_iter().map(|row| row.record));
+            }
+            Edit::Emit { .. } | Edit::EmitAll { .. } => {}
+        }
+    }
+}
+
+/// What works are carried out with, in the batch's transaction.
+pub(super) struct Carrying<'a, 'txn> {
+    now: Now,
+    replica: &'a mut Replica,
+    batch: &'a mut Batch<'txn>,
+    effects: &'a mut Vec<Effect>,
+    last_token: &'a mut u64,
+    done: &'a mut Vec<Outcome>,
+    together: Together,
+}
+
+impl<'a, 'txn> Carrying<'a, 'txn> {
+    pub(super) fn new(
+        now: Now,
+        replica: &'a mut Replica,
+        batch: &'a mut Batch<'txn>,
+        effects: &'a mut Vec<Effect>,
+        last_token: &'a mut u64,
+        done: &'a mut Vec<Outcome>,
+    ) -> Self {
+        Self { now, replica, batch, effects, last_token, done, together: Together::default() }
+    }
+
+    /// Decides all writes against the view, in order, and appends them.
+    pub(super) fn all(mut self, works: Vec<Work>) -> Result<(), Fault> {
+        for work in works {
+            match work {
+                Work::Reply(reply) => self.done.push(Outcome::Done(reply)),
+                Work::Want(author, seq) => want(self.batch, &author, seq)?,
+                Work::Profile(name) => self.say_profile(name)?,
+                Work::Edit(edit, reply) => self.edit(edit, reply)?,
+            }
+        }
+        self.append()
+    }
+
+    fn say_profile(&mut self, name: String) -> Result<(), Fault> {
+        let known = view::profile(self.batch, &self.replica.author())?;
+        if known.is_none_or(|profile| profile.name != name)
+            && let Ok(draft) = (RecordEvent::Profile { name }).encode()
+        {
+            self.together.drafts.push(draft);
+            self.append()?;
+        }
+        Ok(())
+    }
+
+    fn edit(
+        &mut self,
+        edit: Edit,
+        reply: oneshot::Sender<Result<Appended, WriteError>>,
+    ) -> Result<(), Fault> {
+        if self.together.is_seen_by(&edit) {
+            self.append()?;
+        }
+        match edit::decide(self.batch, &edit) {
+            Ok(Decision { drafts, rows }) if drafts.is_empty() => {
+                let author = self.replica.author();
+                let appended = Appended { author, events: Vec::new(), rows };
+                self.done.push(Outcome::Edited(reply, Ok(appended)));
+            }
+            Ok(Decision { drafts, rows }) => {
+                self.together.pending.push(Pending { reply, rows, events: drafts.len() });
+                self.together.drafts.extend(drafts);
+                self.together.note_records(edit);
+            }
+            Err(EditError::Refused(refusal)) => {
+                self.done.push(Outcome::Edited(reply, Err(refusal.into())));
+            }
+            Err(EditError::View(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Appends what is decided by now.
+    fn append(&mut self) -> Result<(), Fault> {
+        let Together { drafts, pending, .. } = std::mem::take(&mut self.together);
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        *self.last_token += 1;
+        let token = *self.last_token;
+        self.done.push(Outcome::Waits(token, pending));
+        let input = Input::Append { token, drafts };
+        self.replica.handle(self.now, input, self.batch, self.effects)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use ed25519_dalek::SigningKey;
+    use mosaik_core::{event::Kind, key::Network, value::Value};
+    use mosaik_proto::replica::Config;
+    use mosaik_store::Store;
+
+    use super::*;
+
+    /// Carries out edits in one batch: how many events each append that was made has, and each asker.
+    fn carried_out(edits: Vec<Edit>) -> (Vec<usize>, Vec<usize>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = Network::parse("demo").expect("a name").keys();
+        let mut store = Store::open(dir.path(), &keys.fingerprint).expect("a first run");
+        let now = Now { mono_ms: 0, wall_ms: 1_800_000_000_000 };
+        let config = Config {
+            keys,
+            node_key: SigningKey::from_bytes(&[1; 32]),
+            author_key: SigningKey::from_bytes(&[2; 32]),
+            author_is_new: true,
+            name: String::new(),
+            software: String::new(),
+            sync_interval_ms: 60_000,
+            sync_jitter_ms: 0,
+            authors_max: 10,
+            clock_floor_ms: 0,
+            seed: 1,
+        };
+        let works = edits.into_iter().map(|edit| Work::Edit(edit, oneshot::channel().0)).collect();
+        let (mut effects, mut done, mut token) = (Vec::new(), Vec::new(), 0);
+        let written = store.write(|batch| -> Result<(), Fault> {
+            let mut replica = Replica::open(config, now, batch)?;
+            Carrying::new(now, &mut replica, batch, &mut effects, &mut token, &mut done).all(works)
+        });
+        written.expect("a working disk");
+        let appends = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Appended { events, .. } => Some(events.len()),
+            _ => None,
+        });
+        let waiting = done.into_iter().flat_map(|outcome| match outcome {
+            Outcome::Waits(_, pending) => pending,
+            _ => panic!("all of these edits append something"),
+        });
+        (appends.collect(), waiting.map(|pending| pending.events).collect())
+    }
+
+    fn set(record: &str, value: bool) -> Edit {
+        let fields = BTreeMap::from([("a".to_owned(), Value::Bool(value))]);
+        Edit::Set { record: record.to_owned(), fields }
+    }
+
+    fn create(record: &str) -> Edit {
+        let (form, fields) = ("f".to_owned(), BTreeMap::new());
+        Edit::Create { record: record.to_owned(), form, fields, if_absent: false }
+    }
+
+    #[test]
+    fn writes_that_can_not_see_each_other_are_appended_under_one_signature() {
+        let emit = |number: i64| (Kind::new("app.x").expect("a kind"), Value::Int(number));
+        let (kind, value) = emit(1);
+        let edits = vec![
+            Edit::Emit { kind, value },
+            create("one"),
+            Edit::EmitAll { events: vec![emit(2), emit(3)] },
+            create("two"),
+        ];
+        assert_eq!(carried_out(edits), (vec![5], vec![1, 1, 2, 1]));
+    }
+
+    #[test]
+    fn a_write_sees_those_before_it_on_the_same_record() {
+        let edits = vec![create("one"), set("one", true), create("two"), set("one", false)];
+        assert_eq!(carried_out(edits), (vec![1, 2, 1], vec![1, 1, 1, 1]));
+    }
 }
