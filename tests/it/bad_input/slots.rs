@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::{Signer, SigningKey};
 use iroh::Endpoint;
 use mainline::{Dht, MutableItem, async_dht::AsyncDht};
@@ -37,7 +37,11 @@ async fn records_that_no_node_wrote_lead_nowhere_and_nodes_meet_by_the_other_slo
 
         let squatter = endpoint(ALPN).await?;
         let diary = Diary::begin();
-        let values = values(&keys, &squatter)?;
+        // Its lease is in order, and has ended. Who has read no other yet can't tell whether that is so or
+        // its own clock is wrong, and tries it.
+        let past = SigningKey::from_bytes(&rand::random());
+        let past_id = HEXLOWER.encode(past.verifying_key().as_bytes());
+        let values = values(&keys, &squatter, past)?;
         // Together, for a put waits for storage nodes that are slow to answer; but not at once: they
         // would overflow a socket's buffer, and what is lost is waited for.
         let mut puts = JoinSet::new();
@@ -68,7 +72,7 @@ async fn records_that_no_node_wrote_lead_nowhere_and_nodes_meet_by_the_other_slo
         let mut found_by = BTreeSet::new();
         for node in &cluster.nodes {
             for peer in node.peers().await?.peers {
-                if peer.id == squatter.id().to_string() {
+                if peer.id == squatter.id().to_string() || peer.id == past_id {
                     ensure!(peer.state != PeerState::Connected, "{peer:?}");
                 } else {
                     ensure!(ids.contains(&peer.id), "a forged record was believed: {peer:?}");
@@ -120,7 +124,7 @@ struct Value {
     shown: &'static [SlotState],
 }
 
-fn values(keys: &Keys, squatter: &Endpoint) -> Result<BTreeMap<u8, Value>> {
+fn values(keys: &Keys, squatter: &Endpoint, past: SigningKey) -> Result<BTreeMap<u8, Value>> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let (now_s, seq) = (now.as_secs(), i64::try_from(now.as_micros())?);
     let mut values = BTreeMap::new();
@@ -151,9 +155,9 @@ fn values(keys: &Keys, squatter: &Endpoint) -> Result<BTreeMap<u8, Value>> {
     let mut forever = record.clone();
     forever.expires = u64::MAX;
     hold(9, forever.packet(keys, 9, &forever.lease(keys, 9, &record.key))?, FORGED);
-    let mut past = record.clone();
+    let mut past = Record::new(past, now_s);
     (past.issued, past.expires) = (now_s - 7200, now_s - 3600);
-    hold(10, past.packet(keys, 10, &past.lease(keys, 10, &record.key))?, &[SlotState::Expired]);
+    hold(10, past.packet(keys, 10, &past.lease(keys, 10, &past.key))?, &[SlotState::Expired]);
 
     // All in order, but there is no node at the other end.
     let mut squatting =
