@@ -73,6 +73,20 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// The records that it is about.
+    pub fn records(&self) -> Vec<&str> {
+        match self {
+            Self::Create { record, .. }
+            | Self::Set { record, .. }
+            | Self::Note { record, .. }
+            | Self::Archive { record, .. } => vec![record],
+            Self::Import { rows, .. } => rows.iter().map(|row| row.record.as_str()).collect(),
+            Self::Emit { .. } | Self::EmitAll { .. } => Vec::new(),
+        }
+    }
+}
+
 /// One row of an import.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {

@@ -87,27 +87,7 @@ struct Together {
 impl Together {
     /// Whether what `edit` means may depend on one of them.
     fn is_seen_by(&self, edit: &Edit) -> bool {
-        match edit {
-            Edit::Create { record, .. }
-            | Edit::Set { record, .. }
-            | Edit::Note { record, .. }
-            | Edit::Archive { record, .. } => self.records.contains(record),
-            Edit::Import { rows, .. } => rows.iter().any(|row| self.records.contains(&row.record)),
-            Edit::Emit { .. } | Edit::EmitAll { .. } => false,
-        }
-    }
-
-    fn note_records(&mut self, edit: Edit) {
-        match edit {
-            Edit::Create { record, .. }
-            | Edit::Set { record, .. }
-            | Edit::Note { record, .. }
-            | Edit::Archive { record, .. } => drop(self.records.insert(record)),
-            Edit::Import { rows, .. } => {
-                self.records.extend(rows.into_iter().map(|row| row.record));
-            }
-            Edit::Emit { .. } | Edit::EmitAll { .. } => {}
-        }
+        edit.records().iter().any(|record| self.records.contains(*record))
     }
 }
 
@@ -175,7 +155,7 @@ impl<'a, 'txn> Carrying<'a, 'txn> {
             Ok(Decision { drafts, rows }) => {
                 self.together.pending.push(Pending { reply, rows, events: drafts.len() });
                 self.together.drafts.extend(drafts);
-                self.together.note_records(edit);
+                self.together.records.extend(edit.records().into_iter().map(str::to_owned));
             }
             Err(EditError::Refused(refusal)) => {
                 self.done.push(Outcome::Edited(reply, Err(refusal.into())));
