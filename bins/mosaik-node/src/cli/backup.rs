@@ -9,6 +9,7 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    process,
 };
 
 use ed25519_dalek::SigningKey;
@@ -52,7 +53,8 @@ pub(super) async fn create(
     if path.try_exists().map_err(cannot_make)? {
         return Err(cannot_make(io::ErrorKind::AlreadyExists.into()));
     }
-    let unfinished = path.with_added_extension("unfinished");
+    // Its own name for each process: two that make the same backup must not write into one file.
+    let unfinished = path.with_added_extension(format!("{}.unfinished", process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let file = options.open(&unfinished).map_err(cannot_make)?;
