@@ -87,6 +87,8 @@ struct Open {
     got: (u64, u64),
     /// Whether the long locator has gone.
     is_long: bool,
+    /// Where it stands in [`Asks::asked`].
+    wakes_ms: u64,
 }
 
 impl Open {
@@ -148,8 +150,9 @@ pub(crate) struct Asks {
     young: BTreeSet<(u64, AuthorId)>,
     /// Authors that wait, by rank, with each session that holds their greatest claimed tip.
     waiting: BTreeMap<SessionId, BTreeSet<(u64, AuthorId)>>,
-    /// Authors with an open `Want`.
-    asked: BTreeSet<AuthorId>,
+    /// Authors with an open `Want`, by a time before which it neither stalls nor gets more credit. What
+    /// comes moves those times on: then the later one is found when the earlier one is over.
+    asked: BTreeSet<(u64, AuthorId)>,
     lines: BTreeMap<SessionId, Line>,
     granted: u64,
     /// Tips of all authors.
@@ -386,6 +389,7 @@ impl Asks {
         open.got = (open.got.0 + events, open.got.1 + bytes);
         claims.rank = rank;
         self.give_back(session, used);
+        self.wake_earlier(author);
     }
 
     /// Asks for `author` at once if nothing stands against it: of `session`.
@@ -407,13 +411,19 @@ impl Asks {
 
     /// All that may be asked for now: more of what comes, then what is new.
     pub(crate) fn next(&mut self, now_ms: u64) -> Vec<Next> {
-        self.give_up_stalled(now_ms);
+        let woken = self.woken(now_ms);
+        self.give_up_stalled(&woken, now_ms);
         while let Some((due_ms, author)) = self.young.first().copied()
             && due_ms <= now_ms
         {
             self.stage(&author, Stage::Waiting);
         }
-        let mut next = self.top_up(now_ms);
+        let mut next = self.top_up(&woken, now_ms);
+        for author in &woken {
+            if let Some(claims) = self.unlist(author) {
+                self.list(*author, claims);
+            }
+        }
         while let Some((session, author)) = self.most_wanted() {
             next.push(self.open(author, session, now_ms));
         }
@@ -422,14 +432,49 @@ impl Asks {
 
     /// When something becomes due or stalls, if anything waits.
     pub(crate) fn next_timeout_ms(&self) -> Option<u64> {
-        let due = self.young.first().map(|(due_ms, _)| *due_ms);
-        let stalls = self.asked.iter().filter_map(|author| self.stalls_at_ms(author));
-        let tops_up = self.asked.iter().filter_map(|author| {
-            let claims = self.authors.get(author)?;
-            claims.open().filter(|open| self.has_credit(open.session))?;
-            claims.top_up_at_ms()
-        });
-        stalls.chain(tops_up).chain(due).min()
+        let mut first_ms = self.young.first().map(|(due_ms, _)| *due_ms);
+        for (wakes_ms, author) in &self.asked {
+            let thirsty = self.authors.get(author).filter(|claims| self.is_thirsty(claims));
+            let at_ms = thirsty.and_then(|claims| self.stalls_at_ms(claims)).unwrap_or(*wakes_ms);
+            first_ms = Some(first_ms.map_or(at_ms, |first_ms| first_ms.min(at_ms)));
+            if thirsty.is_none() {
+                break;
+            }
+        }
+        first_ms
+    }
+
+    /// Whether an open `Want` needs more credit at once and there is none: no time brings any.
+    fn is_thirsty(&self, claims: &Claims) -> bool {
+        let session = claims.open().map(|open| open.session);
+        claims.top_up_at_ms().is_some() && session.is_some_and(|session| !self.has_credit(session))
+    }
+
+    /// Before when there is nothing to do for an open `Want`, unless a frame comes.
+    fn wakes_at_ms(&self, claims: &Claims) -> u64 {
+        let times = [claims.top_up_at_ms(), self.stalls_at_ms(claims)];
+        times.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// What came may have used up the credit of an open `Want`.
+    fn wake_earlier(&mut self, author: &AuthorId) {
+        let Some(claims) = self.authors.get(author) else { return };
+        let wakes_ms = self.wakes_at_ms(claims);
+        let Some(open) = self.authors.get_mut(author).and_then(Claims::open_mut) else { return };
+        if wakes_ms < open.wakes_ms {
+            self.asked.remove(&(open.wakes_ms, *author));
+            self.asked.insert((wakes_ms, *author));
+            open.wakes_ms = wakes_ms;
+        }
+    }
+
+    /// The open `Want`s whose time may have come.
+    fn woken(&self, now_ms: u64) -> Vec<AuthorId> {
+        let is_due = |(wakes_ms, _): &&(u64, AuthorId)| *wakes_ms <= now_ms;
+        let due = self.asked.iter().take_while(is_due);
+        let mut woken: Vec<AuthorId> = due.map(|(_, author)| *author).collect();
+        woken.sort_unstable();
+        woken
     }
 
     fn has_credit(&self, session: SessionId) -> bool {
@@ -474,14 +519,14 @@ impl Asks {
     }
 
     /// More credit for the `Want`s that run low; those that have got least so far go first.
-    fn top_up(&mut self, now_ms: u64) -> Vec<Next> {
+    fn top_up(&mut self, woken: &[AuthorId], now_ms: u64) -> Vec<Next> {
         let low = |author: &AuthorId| {
             let claims = self.authors.get(author)?;
             let open = claims.open()?;
             claims.top_up_at_ms().filter(|at_ms| *at_ms <= now_ms)?;
             Some((claims.rank, *author, open.session, open.wanted()))
         };
-        let mut low: Vec<_> = self.asked.iter().filter_map(low).collect();
+        let mut low: Vec<_> = woken.iter().filter_map(low).collect();
         low.sort_unstable();
         let mut next = Vec::new();
         for (at, (_, author, session, tip)) in low.iter().copied().enumerate() {
@@ -509,16 +554,15 @@ impl Asks {
         let window = self.window(session, 0, 0);
         let credit = missing.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, window);
         let (moved_ms, got, is_long) = (now_ms, (0, 0), false);
-        let open = Open { session, tips, credit, window, moved_ms, got, is_long };
+        let open = Open { session, tips, credit, window, moved_ms, got, is_long, wakes_ms: 0 };
         let tip = open.wanted();
         self.stage(&author, Stage::Asked(open));
         self.grant(session, credit, Some(now_ms));
         Next { session, author, tip, credit }
     }
 
-    /// When the open `Want` of `author` is given up if nothing comes.
-    fn stalls_at_ms(&self, author: &AuthorId) -> Option<u64> {
-        let claims = self.authors.get(author)?;
+    /// When an open `Want` is given up if nothing comes.
+    fn stalls_at_ms(&self, claims: &Claims) -> Option<u64> {
         let open = claims.open()?;
         if !claims.has_others(open.session) {
             return Some(open.moved_ms + GIVE_UP_MS);
@@ -529,12 +573,12 @@ impl Asks {
 
     /// A `Want` that brings nothing is closed, soon where another session says it has something of the
     /// feed too: that one is asked first. Only who is alone with its claim is believed no more.
-    fn give_up_stalled(&mut self, now_ms: u64) {
-        let has_stalled =
-            |author: &&AuthorId| self.stalls_at_ms(author).is_some_and(|ms| ms <= now_ms);
-        let stalled: Vec<AuthorId> = self.asked.iter().filter(has_stalled).copied().collect();
-        for author in stalled {
+    fn give_up_stalled(&mut self, woken: &[AuthorId], now_ms: u64) {
+        for author in woken.iter().copied() {
             let Some(claims) = self.authors.get(&author) else { continue };
+            if self.stalls_at_ms(claims).is_none_or(|ms| ms > now_ms) {
+                continue;
+            }
             let Some(Open { session, credit, .. }) = claims.open() else { continue };
             let (session, credit) = (*session, *credit);
             if claims.has_others(session) {
@@ -583,7 +627,7 @@ impl Asks {
         let claims = self.authors.remove(author)?;
         match &claims.stage {
             Stage::Young => drop(self.young.remove(&(claims.due_ms(), *author))),
-            Stage::Asked(_) => drop(self.asked.remove(author)),
+            Stage::Asked(open) => drop(self.asked.remove(&(open.wakes_ms, *author))),
             Stage::Waiting => {
                 for session in claims.holders() {
                     if let Some(waiting) = self.waiting.get_mut(&session) {
@@ -599,10 +643,14 @@ impl Asks {
     }
 
     /// Puts an author into the list of its stage.
-    fn list(&mut self, author: AuthorId, claims: Claims) {
-        match &claims.stage {
+    fn list(&mut self, author: AuthorId, mut claims: Claims) {
+        let wakes_ms = self.wakes_at_ms(&claims);
+        match &mut claims.stage {
             Stage::Young => drop(self.young.insert((claims.due_ms(), author))),
-            Stage::Asked(_) => drop(self.asked.insert(author)),
+            Stage::Asked(open) => {
+                open.wakes_ms = wakes_ms;
+                self.asked.insert((wakes_ms, author));
+            }
             Stage::Waiting => {
                 for session in claims.holders() {
                     self.waiting.entry(session).or_default().insert((claims.rank, author));

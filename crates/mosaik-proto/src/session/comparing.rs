@@ -68,7 +68,12 @@ impl Session {
         let settled = shared.asks.settled();
         if let Some(round) = self.round.as_mut().filter(|round| round.settled != settled) {
             round.settled = settled;
-            round.shown.retain(|(author, tip)| shared.asks.is_claimed(author, *tip));
+            // What is gone before the first that isn't can wait: none of it makes the round complete.
+            while let Some((author, tip)) = round.shown.first()
+                && !shared.asks.is_claimed(author, *tip)
+            {
+                round.shown.pop_first();
+            }
         }
     }
 
