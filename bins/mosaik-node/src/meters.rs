@@ -23,6 +23,7 @@ pub struct Meters {
     events_received: AtomicU64,
     runs_taken: AtomicU64,
     runs_duplicate: AtomicU64,
+    events_duplicate: AtomicU64,
     violations: AtomicU64,
     declined: AtomicU64,
     batches: AtomicU64,
@@ -60,6 +61,7 @@ impl Meters {
         self.batches_us.fetch_add(batch.took.as_micros() as u64, Relaxed);
         self.runs_taken.store(batch.totals.runs_taken, Relaxed);
         self.runs_duplicate.store(batch.totals.runs_duplicate, Relaxed);
+        self.events_duplicate.store(batch.totals.events_duplicate, Relaxed);
         self.violations.store(batch.totals.violations, Relaxed);
         self.declined.store(batch.totals.declined, Relaxed);
         let new = batch.events.saturating_sub(self.events.load(Relaxed));
@@ -86,6 +88,7 @@ impl Meters {
         let counters = [
             ("events_written_total", &self.events_written),
             ("events_received_total", &self.events_received),
+            ("events_duplicate_total", &self.events_duplicate),
             ("runs_taken_total", &self.runs_taken),
             ("runs_duplicate_total", &self.runs_duplicate),
             ("sessions_violated_total", &self.violations),

@@ -85,6 +85,8 @@ pub(crate) struct Feeds {
     seen: Clock,
     noted_seen: Hlc,
     own_last: Option<Tip>,
+    /// The stamp of an own event that was written since the start.
+    own_stamp: Option<(Tip, Hlc)>,
     view_rule: Rule,
     /// Whether the view has changed since its digests were brought up to date.
     is_view_touched: bool,
@@ -124,6 +126,7 @@ impl Feeds {
             seen: Clock::default(),
             noted_seen,
             own_last,
+            own_stamp: None,
             view_rule: view::rule(fingerprint),
             is_view_touched: true,
         };
@@ -291,6 +294,7 @@ impl Feeds {
             self.append(branch, run.events(), run.signature(), Way::Own, wall, ledger)?;
         }
         self.own_last = Some(last);
+        self.own_stamp = Some((last, self.clock.last()));
         ledger.set_meta(META_OWN, &write_tip(last))?;
         Ok(runs)
     }
@@ -508,6 +512,9 @@ impl Feeds {
 
     /// The stamp of a held event; the least of all before the first.
     fn stamp_of<L: Ledger>(&self, branch: BranchId, at: Tip, ledger: &L) -> Result<Hlc, Fault<L>> {
+        if let Some((_, stamp)) = self.own_stamp.filter(|(own, _)| *own == at) {
+            return Ok(stamp);
+        }
         let event = ledger.events(branch, at.seq, at.seq, 0)?.pop();
         Ok(event.filter(|event| event.id == at.id).map_or(Hlc::default(), |event| event.hlc))
     }

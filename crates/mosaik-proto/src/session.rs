@@ -70,8 +70,8 @@ pub(crate) enum Notice {
     Opened(SessionId),
     /// A run brought something new, by session or gossip.
     Grew,
-    /// A run brought nothing new.
-    Duplicate,
+    /// A run of so many events brought nothing new.
+    Duplicate(usize),
     /// The author is declined here, and something of it came.
     Declined(AuthorId),
     /// Another node uses this node's key, under this boot number.
@@ -100,8 +100,6 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     /// When both had said hello; before that, when the connection came up.
     pub(crate) opened_ms: u64,
-    /// Whether the peer is a gossip neighbour: then small runs reach it that way.
-    pub(crate) is_neighbour: bool,
     binding: Vec<u8>,
     state: State,
     hello: Option<Hello>,
@@ -159,7 +157,6 @@ impl Session {
             peer,
             role,
             opened_ms: now_ms,
-            is_neighbour: false,
             binding,
             state: State::AwaitGreet { until_ms: now_ms + GREET_TIMEOUT_MS },
             hello: None,

@@ -18,8 +18,9 @@ use super::{
     figure::{Figure, progress},
     limits::{commits_ms, median, quantile},
     place::Place,
+    scrape::Scrape,
 };
-use crate::{Cluster, wait};
+use crate::{Cluster, Node, wait};
 
 /// A disk in memory, where there is one.
 const MEMORY: &str = "/dev/shm";
@@ -39,6 +40,8 @@ const HOP_P99_MS: f64 = 5.0;
 /// To all of [`MANY`] nodes.
 const ALL_P50_MS: f64 = 10.0;
 const ALL_P99_MS: f64 = 40.0;
+/// How often an event comes to a node that doesn't hold it, and those that do.
+const DELIVERIES_MAX: f64 = 1.5;
 
 pub(super) async fn all(run: &mut Run) -> Result<()> {
     // Targets hold where a commit costs nothing; a disk is measured beside it, for what it is.
@@ -61,9 +64,9 @@ async fn on(run: &mut Run, place: &Place, disk: &str, has_targets: bool) -> Resu
         let commits_ms = 2.0 * median(&commits_ms(directory.path(), 1)?);
         let mut cluster = directory.cluster(nodes).await?;
         cluster.start().await?;
-        let took = travels(&cluster).await;
+        let travels = travels(&cluster).await;
         cluster.stop().await?;
-        let took = took?;
+        let Travels { took, deliveries } = travels?;
         let figure = |metric, value, unit| Figure::new("W4", case.clone(), metric, value, unit);
         let p50 = figure("p50_ms", median(&took), "ms");
         let p99 = figure("p99_ms", quantile(&took, 0.99), "ms");
@@ -74,6 +77,8 @@ async fn on(run: &mut Run, place: &Place, disk: &str, has_targets: bool) -> Resu
         run.report.add(&figure("two_redb_commits_ms", commits_ms, "ms"));
         run.report.add(&if has_targets { p50.at_most(p50_max) } else { p50 });
         run.report.add(&if has_targets { p99.at_most(p99_max) } else { p99 });
+        let deliveries = figure("deliveries_per_event_and_node", deliveries, "");
+        run.report.add(&deliveries.at_most(DELIVERIES_MAX));
     }
     Ok(())
 }
@@ -84,8 +89,25 @@ struct Seen {
     at: Instant,
 }
 
-/// Milliseconds from each append at the first node until the last of the others shows it.
-async fn travels(cluster: &Cluster) -> Result<Vec<f64>> {
+struct Travels {
+    /// Milliseconds from each append at the first node until the last of the others shows it.
+    took: Vec<f64>,
+    /// Events that came from peers, by those that were new.
+    deliveries: f64,
+}
+
+/// Events from peers at all of these nodes so far: new ones, and others.
+async fn deliveries(nodes: &[Node]) -> Result<(f64, f64)> {
+    let mut sum = (0.0, 0.0);
+    for node in nodes {
+        let scrape = Scrape::of(&node.client()?).await?;
+        sum.0 += scrape.get("events_received_total")?;
+        sum.1 += scrape.get("events_duplicate_total")?;
+    }
+    Ok(sum)
+}
+
+async fn travels(cluster: &Cluster) -> Result<Travels> {
     join(cluster).await?;
     let (first, others) = cluster.nodes.split_first().context("a cluster has nodes")?;
     let (seen, mut sightings) = mpsc::unbounded_channel();
@@ -96,6 +118,7 @@ async fn travels(cluster: &Cluster) -> Result<Vec<f64>> {
         followers.spawn(follow(stream, seen.clone()));
     }
     drop(seen);
+    let before = deliveries(others).await?;
     let client = first.client()?;
     let mut took = Vec::new();
     for number in 0..APPENDS {
@@ -117,7 +140,9 @@ async fn travels(cluster: &Cluster) -> Result<Vec<f64>> {
         took.push(last.duration_since(begun).as_secs_f64() * 1000.0);
     }
     followers.shutdown().await;
-    Ok(took)
+    let after = deliveries(others).await?;
+    let (new, again) = (after.0 - before.0, after.1 - before.1);
+    Ok(Travels { took, deliveries: (new + again) / new })
 }
 
 async fn follow(mut stream: EventStream, seen: mpsc::UnboundedSender<Seen>) {

@@ -83,7 +83,6 @@ impl Replica {
         } else if self.sessions.len() >= SESSIONS_MAX {
             session.bye(Bye::new(ByeCode::Unable, "too many sessions, try later"), &mut shared);
         }
-        session.is_neighbour = self.neighbours.contains(&peer);
         self.sessions.insert(id, session);
     }
 
@@ -107,7 +106,7 @@ impl Replica {
                 let wall = self.wall(now);
                 match self.feeds.take_run(&run, Way::Gossip, wall, ledger)? {
                     Taken::New => notices.push(Notice::Grew),
-                    Taken::Held => notices.push(Notice::Duplicate),
+                    Taken::Held => notices.push(Notice::Duplicate(run.events().len())),
                     Taken::UnknownBase => {
                         self.claim_from(now, from, run.author(), Tip::from(run.head()));
                     }
@@ -144,9 +143,6 @@ impl Replica {
             self.tell_presence_soon(now);
         } else {
             self.neighbours.remove(&peer);
-        }
-        for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
-            session.is_neighbour = up;
         }
     }
 

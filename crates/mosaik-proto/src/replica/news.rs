@@ -9,6 +9,7 @@ use crate::{
     Fault,
     carrier::{Effect, Now},
     hint::{Hint, INLINE_RUN_MAX, Presence},
+    peers::PeerState,
     session::{Shared, settle_claims},
 };
 
@@ -26,13 +27,13 @@ impl Replica {
         let fresh = std::mem::take(&mut self.fresh);
         let grown = self.feeds.take_grown();
         let own = self.feeds.own_author();
-        let by_gossip = !self.neighbours.is_empty();
+        // To neighbours, too, it goes by session: that takes half as long, and gossip may lose it.
+        let by_gossip = !fresh.is_empty() && self.reaches_more_by_gossip();
         for run in &fresh {
-            let small = by_gossip && run.encoded_len() <= INLINE_RUN_MAX;
             for session in self.sessions.values_mut() {
-                session.tell(run, small, effects);
+                session.tell(run, effects);
             }
-            if small {
+            if by_gossip && run.encoded_len() <= INLINE_RUN_MAX {
                 effects.push(Effect::Gossip(Hint::Run(run.clone())));
             }
         }
@@ -66,6 +67,17 @@ impl Replica {
             settle_claims(&author, &mut shared)?;
         }
         Ok(())
+    }
+
+    /// Whether gossip may come to anybody who has no session with this node.
+    fn reaches_more_by_gossip(&self) -> bool {
+        let is_there = |state| {
+            !matches!(
+                state,
+                PeerState::Connected | PeerState::Left | PeerState::Blocked | PeerState::Refused
+            )
+        };
+        !self.neighbours.is_empty() && self.peers.iter().any(|(_, peer)| is_there(peer.state()))
     }
 
     pub(super) fn tell_presence_soon(&mut self, now: Now) {

@@ -35,7 +35,10 @@ impl Replica {
             match notice {
                 Notice::Opened(id) => self.on_opened(now, id, ledger, effects)?,
                 Notice::Grew => self.totals.runs_taken += 1,
-                Notice::Duplicate => self.totals.runs_duplicate += 1,
+                Notice::Duplicate(events) => {
+                    self.totals.runs_duplicate += 1;
+                    self.totals.events_duplicate += events as u64;
+                }
                 Notice::Declined(author) => {
                     self.totals.declined += 1;
                     self.asks.forget(&author);

@@ -24,6 +24,8 @@ pub struct Totals {
     pub runs_taken: u64,
     /// Runs that brought nothing.
     pub runs_duplicate: u64,
+    /// The events of those.
+    pub events_duplicate: u64,
     /// Sessions ended because the peer broke the protocol.
     pub violations: u64,
     /// Runs and items of declined authors.

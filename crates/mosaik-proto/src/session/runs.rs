@@ -73,7 +73,7 @@ impl Session {
         match shared.feeds.take_run(run, Way::Session, shared.wall, shared.ledger)? {
             Taken::New => shared.notices.push(Notice::Grew),
             Taken::Held => {
-                shared.notices.push(Notice::Duplicate);
+                shared.notices.push(Notice::Duplicate(run.events().len()));
                 self.send(Message::Have(author, head), shared.effects);
             }
             // Also where something of this author was asked for: a new run may come before older
@@ -235,19 +235,17 @@ impl Session {
     }
 
     /// Tells of a run that was just written here: the run itself where it may go unasked, else its
-    /// head. A gossip neighbour has the run from gossip if it went there.
-    pub(crate) fn tell(&mut self, run: &VerifiedRun, by_gossip: bool, effects: &mut Vec<Effect>) {
+    /// head.
+    pub(crate) fn tell(&mut self, run: &VerifiedRun, effects: &mut Vec<Effect>) {
         let author = run.author();
         if !self.tells() || self.skip.contains(&author) {
             return;
         }
-        if !(by_gossip && self.is_neighbour) {
-            let bytes = run.encode();
-            if self.unasked + bytes.len() <= UNASKED_MAX {
-                self.unasked += bytes.len();
-                self.send_bytes(&bytes, effects);
-                return;
-            }
+        let bytes = run.encode();
+        if self.unasked + bytes.len() <= UNASKED_MAX {
+            self.unasked += bytes.len();
+            self.send_bytes(&bytes, effects);
+            return;
         }
         self.send(Message::Have(author, Tip::from(run.head())), effects);
     }
