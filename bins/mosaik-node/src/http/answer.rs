@@ -87,6 +87,15 @@ pub(super) async fn read<T: Send + 'static>(
     }
 }
 
+/// Reads some rows from one snapshot at once: to hand so little to another thread and to hear of it
+/// takes longer than to read it.
+pub(super) fn read_here<T>(
+    reads: &Reads,
+    read: impl FnOnce(&Snapshot) -> Result<T, ReadError>,
+) -> Result<T, Refused> {
+    Ok(read(&reads.snapshot()?)?)
+}
+
 /// A document read from one snapshot.
 pub(super) async fn answer<T: Serialize + Send + 'static>(
     reads: &Reads,

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     App,
-    answer::{Refused, read},
+    answer::{Refused, read, read_here},
     look::{Asked, Pairs},
 };
 use crate::{
     export::{ExportError, Format, Options, export as write_export},
-    reads::Reads,
+    reads::{Reads, Snapshot},
 };
 
 /// How long a stream of events may be silent before an empty line says that the node is alive.
@@ -30,6 +30,9 @@ pub(super) const CHUNK_LEN: usize = 64 * 1024;
 
 /// Chunks of a file that may wait for a slow reader; whoever writes it then waits too.
 pub(super) const CHUNKS_WAITING: usize = 4;
+
+/// Who follows and lacks no more runs than these reads them where it stands.
+const FEW_ARRIVALS: u64 = 16;
 
 const JSON_LINES: (axum::http::HeaderName, &str) = (CONTENT_TYPE, "application/x-ndjson");
 const CSV: (axum::http::HeaderName, &str) = (CONTENT_TYPE, "text/csv; charset=utf-8");
@@ -81,9 +84,16 @@ impl Follower {
         }
     }
 
+    /// Lines of what comes after those that were sent.
     async fn page(&mut self) -> io::Result<Vec<u8>> {
         let since = self.since;
-        let page = read(&self.reads, move |snapshot| snapshot.events(since, None)).await;
+        let page = move |snapshot: &Snapshot| snapshot.events(since, None);
+        let behind = self.arrivals.borrow().saturating_sub(since);
+        let page = if behind <= FEW_ARRIVALS {
+            read_here(&self.reads, page)
+        } else {
+            read(&self.reads, page).await
+        };
         let page = page.map_err(|Refused(failure)| io::Error::other(failure))?;
         (self.since, self.more) = (page.next, page.more);
         let mut lines = Vec::new();
