@@ -19,9 +19,9 @@ use std::{
 use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
-    DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, NAME,
-    NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, RETENTION, STORE_MAX, SYNC_INTERVAL,
-    SYNC_JITTER,
+    DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT,
+    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, RETENTION,
+    STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -55,6 +55,14 @@ pub struct Config {
     pub relays: Vec<String>,
     /// Peers to dial, whatever else finds any.
     pub peers: Vec<Ticket>,
+    /// Whether this node announces itself on the local network and looks for others there; never in
+    /// a lab.
+    pub mdns: bool,
+    /// Whether private addresses are published and dialed, besides what `mdns` finds.
+    pub lan: bool,
+    /// Whether private addresses alone are dialed: neither DHT nor relays are used, whatever `dht` and
+    /// `relay` say.
+    pub lan_only: bool,
     /// Whether private and loopback addresses are published and dialed.
     pub lab: bool,
     /// Seconds between comparisons with a random peer.
@@ -221,6 +229,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         relay: reading.one(&RELAY, parse_switch, || true)?,
         relays: reading.list(&RELAYS, parse_relay)?,
         peers: reading.list(&PEERS, |text| text.parse::<Ticket>().map_err(|e| e.to_string()))?,
+        mdns: reading.one(&MDNS, parse_switch, || true)?,
+        lan: reading.one(&LAN, parse_switch, || false)?,
+        lan_only: reading.one(&LAN_ONLY, parse_switch, || false)?,
         lab: reading.one(&LAB, parse_switch, || false)?,
         sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || 60)?,
         sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
@@ -233,6 +244,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     };
     let network = reading.network()?;
     let mut notes = Vec::new();
+    if config.lan_only && !(config.dht_bootstrap.is_empty() && config.relays.is_empty()) {
+        notes.push("lan_only is set: neither the DHT nor the relays named are used".to_owned());
+    }
     if given(sources.env, "BOOT_NODE").is_some() {
         notes.push(
             "BOOT_NODE is set: none is needed, nodes find each other by the network id; it is ignored"

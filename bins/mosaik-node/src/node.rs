@@ -98,12 +98,10 @@ impl Node {
         let own = directory.keys()?;
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let net = bind(&config, &directory, &keys, own.node, sender).await?;
-        let chain = config.dht.then(|| {
+        let chain = (config.dht && !config.lan_only).then(|| {
             let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
             chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
-            if config.lab {
-                chain.reach = Reach::Lab;
-            }
+            chain.reach = reach(&config);
             ChainClient::spawn(chain)
         });
         let author_key = SigningKey::from_bytes(&own.author);
@@ -194,6 +192,16 @@ impl Node {
     }
 }
 
+/// Which addresses the node publishes and dials.
+fn reach(config: &Config) -> Reach {
+    match config {
+        Config { lab: true, .. } => Reach::Lab,
+        Config { lan_only: true, .. } => Reach::LanOnly,
+        Config { lan: true, .. } => Reach::Lan,
+        _ => Reach::Public,
+    }
+}
+
 /// Opens the endpoint: on the addresses that were asked for, else on the port of the last start if
 /// it is free, else on any.
 async fn bind(
@@ -207,17 +215,20 @@ async fn bind(
         keys: keys.clone(),
         secret,
         listen,
-        relays: match (config.relay, config.relays.is_empty()) {
+        relays: match (config.relay && !config.lan_only, config.relays.is_empty()) {
             (false, _) => RelaySetting::None,
             (true, true) => RelaySetting::Default,
             (true, false) => RelaySetting::Custom(config.relays.clone()),
         },
-        reach: if config.lab { Reach::Lab } else { Reach::Public },
+        reach: reach(config),
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
+        mdns: config.mdns && !config.lab,
         gossip: true,
     };
     let kept = directory.port();
     let asked: Vec<SocketAddr> = match (config.listen.as_slice(), kept) {
+        // Addresses of version 6 in a local network are public ones as a rule.
+        ([], port) if config.lan_only => vec![(Ipv4Addr::UNSPECIFIED, port.unwrap_or(0)).into()],
         ([], Some(port)) => {
             vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()]
         }

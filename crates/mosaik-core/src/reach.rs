@@ -13,6 +13,8 @@ pub enum Reach {
     Public,
     /// Private and link-local ones as well: the nodes share a local network.
     Lan,
+    /// Private and link-local ones alone: nothing goes out to the internet.
+    LanOnly,
     /// Loopback too: all nodes run on one machine.
     Lab,
 }
@@ -33,7 +35,11 @@ impl Reach {
         {
             return self == Self::Lab;
         }
-        host.parse::<IpAddr>().map_or(true, |ip| self.allows_ip(ip.to_canonical()))
+        match host.parse::<IpAddr>() {
+            Ok(ip) => self.allows_ip(ip.to_canonical()),
+            // Where a name leads is known only when it is too late.
+            Err(_) => self != Self::LanOnly,
+        }
     }
 
     fn allows_ip(self, ip: IpAddr) -> bool {
@@ -48,6 +54,7 @@ impl Reach {
             && match self {
                 Self::Public => is_public(ip),
                 Self::Lan => !ip.is_loopback(),
+                Self::LanOnly => !ip.is_loopback() && !is_public(ip),
                 Self::Lab => true,
             }
     }
@@ -99,47 +106,49 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 mod tests {
     use super::*;
 
+    const ALL: [Reach; 4] = [Reach::Public, Reach::Lan, Reach::LanOnly, Reach::Lab];
+
     #[test]
     fn private_and_loopback_addresses_need_their_setting() {
-        for (text, public, lan, lab) in [
-            ("203.0.113.7:4242", true, true, true),
-            ("[2001:db8::7]:1", true, true, true),
-            ("10.0.0.1:1", false, true, true),
-            ("100.64.0.1:1", false, true, true),
-            ("169.254.1.1:1", false, true, true),
-            ("[fd00::1]:1", false, true, true),
-            ("[::ffff:10.0.0.1]:1", false, true, true),
-            ("[64:ff9b::10.0.0.1]:1", false, true, true),
-            ("127.0.0.1:1", false, false, true),
-            ("[::1]:1", false, false, true),
-            ("[::ffff:127.0.0.1]:1", false, false, true),
-            ("[fe80::1]:1", false, false, false),
-            ("0.0.0.0:1", false, false, false),
-            ("224.0.0.1:1", false, false, false),
-            ("[ff02::1]:1", false, false, false),
-            ("203.0.113.7:0", false, false, false),
+        for (text, public, lan, lan_only, lab) in [
+            ("203.0.113.7:4242", true, true, false, true),
+            ("[2001:db8::7]:1", true, true, false, true),
+            ("10.0.0.1:1", false, true, true, true),
+            ("100.64.0.1:1", false, true, true, true),
+            ("169.254.1.1:1", false, true, true, true),
+            ("[fd00::1]:1", false, true, true, true),
+            ("[::ffff:10.0.0.1]:1", false, true, true, true),
+            ("[64:ff9b::10.0.0.1]:1", false, true, true, true),
+            ("127.0.0.1:1", false, false, false, true),
+            ("[::1]:1", false, false, false, true),
+            ("[::ffff:127.0.0.1]:1", false, false, false, true),
+            ("[fe80::1]:1", false, false, false, false),
+            ("0.0.0.0:1", false, false, false, false),
+            ("224.0.0.1:1", false, false, false, false),
+            ("[ff02::1]:1", false, false, false, false),
+            ("203.0.113.7:0", false, false, false, false),
         ] {
             let address: SocketAddr = text.parse().expect("an address");
-            let seen = [Reach::Public, Reach::Lan, Reach::Lab].map(|reach| reach.allows(&address));
-            assert_eq!(seen, [public, lan, lab], "{text}");
+            let seen = ALL.map(|reach| reach.allows(&address));
+            assert_eq!(seen, [public, lan, lan_only, lab], "{text}");
         }
     }
 
     #[test]
     fn a_relay_at_a_private_address_is_treated_like_that_address() {
-        for (url, public, lan, lab) in [
-            ("https://relay.example.org./", true, true, true),
-            ("https://10.0.0.1/", false, true, true),
-            ("http://127.0.0.1:3340/", false, false, true),
-            ("http://LOCALHOST:3340/", false, false, true),
-            ("https://[::1]:3340/", false, false, true),
-            ("https://user@relay.example.org/", false, false, false),
-            ("ftp://relay.example.org/", false, false, false),
-            ("https://", false, false, false),
-            ("https://[", false, false, false),
+        for (url, public, lan, lan_only, lab) in [
+            ("https://relay.example.org./", true, true, false, true),
+            ("https://10.0.0.1/", false, true, true, true),
+            ("http://127.0.0.1:3340/", false, false, false, true),
+            ("http://LOCALHOST:3340/", false, false, false, true),
+            ("https://[::1]:3340/", false, false, false, true),
+            ("https://user@relay.example.org/", false, false, false, false),
+            ("ftp://relay.example.org/", false, false, false, false),
+            ("https://", false, false, false, false),
+            ("https://[", false, false, false, false),
         ] {
-            let seen = [Reach::Public, Reach::Lan, Reach::Lab].map(|reach| reach.allows_relay(url));
-            assert_eq!(seen, [public, lan, lab], "{url}");
+            let seen = ALL.map(|reach| reach.allows_relay(url));
+            assert_eq!(seen, [public, lan, lan_only, lab], "{url}");
         }
     }
 }

@@ -25,6 +25,7 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
         relays: RelaySetting::None,
         reach: Reach::Lab,
         rate_down: None,
+        mdns: false,
         gossip: false,
     };
     (Net::bind(config, sender).await.expect("a free port"), inbox)

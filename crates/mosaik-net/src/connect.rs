@@ -16,7 +16,7 @@ use std::{
 };
 
 use iroh::{
-    Endpoint,
+    Endpoint, TransportAddr,
     endpoint::{Accepting, Incoming, IncomingAddr},
 };
 use mosaik_core::{
@@ -41,6 +41,7 @@ use crate::{
     counters::Counters,
     endpoint::to_dial,
     gossip::Gate,
+    mdns::Neighbours,
     rate::Rate,
     reason::of_dial,
     sync,
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) hasher: Hasher,
     pub(crate) rate: Option<Rate>,
     pub(crate) reach: Reach,
+    pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
     pub(crate) counters: Arc<Counters>,
@@ -206,9 +208,11 @@ async fn connect(
 
 /// Opens a connection and its stream, or says in words why not.
 async fn reach(shared: &Shared, dial: &Dial) -> Result<Begun, String> {
-    let Some(addr) = to_dial(dial.peer, &dial.addresses, shared.reach) else {
+    let Some(mut addr) = to_dial(dial.peer, &dial.addresses, shared.reach) else {
         return Err("that is no node id".to_owned());
     };
+    addr =
+        addr.with_addrs(shared.neighbours.addresses(&dial.peer).into_iter().map(TransportAddr::Ip));
     if addr.is_empty() && !dial.addresses.is_empty() {
         return Err("none of its addresses may be dialed from here".to_owned());
     }

@@ -55,6 +55,8 @@ pub struct NetConfig {
     pub reach: Reach,
     /// Bytes a second that are read of all sessions together; `None`: as they come.
     pub rate_down: Option<u64>,
+    /// Whether to announce this node on the local network, and to look for others there.
+    pub mdns: bool,
     /// Whether to take part in gossip.
     pub gossip: bool,
 }

@@ -20,6 +20,7 @@ mod counters;
 mod endpoint;
 mod frame;
 mod gossip;
+mod mdns;
 mod net;
 mod rate;
 mod reason;

@@ -28,6 +28,7 @@ use crate::{
     counters::{Counters, Traffic},
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
+    mdns::{self, Neighbours},
     rate::Rate,
     sync::{Handle, News},
 };
@@ -110,6 +111,7 @@ impl Net {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
+        let neighbours = Arc::new(Neighbours::default());
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
@@ -118,6 +120,7 @@ impl Net {
             hasher: hasher.clone(),
             rate: config.rate_down.map(Rate::new),
             reach: config.reach,
+            neighbours: neighbours.clone(),
             gate: gate.clone(),
             gossip: gossip.clone(),
             counters: counters.clone(),
@@ -126,6 +129,10 @@ impl Net {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(tell_addresses(endpoint.clone(), config.reach, inbox.clone()));
+        if config.mdns {
+            let (endpoint, inbox) = (endpoint.clone(), inbox.clone());
+            tasks.spawn(mdns::run(endpoint, config.keys.mdns, config.reach, neighbours, inbox));
+        }
         let hints = gossip.clone().map(|gossip| {
             let (sender, hints) = mpsc::channel(HINTS_WAITING_MAX);
             let topic = Topic {

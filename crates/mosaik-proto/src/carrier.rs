@@ -68,6 +68,8 @@ pub enum Source {
     SlotNeighbour,
     /// The peer cache on disk.
     Cache,
+    /// It announces itself on the local network.
+    Mdns,
     /// Presence in gossip.
     Gossip,
     /// It dialed here.
@@ -82,6 +84,7 @@ impl Source {
             Self::Slot => "slot",
             Self::SlotNeighbour => "slot neighbour",
             Self::Cache => "cache",
+            Self::Mdns => "mdns",
             Self::Gossip => "gossip",
             Self::Inbound => "inbound",
         }

@@ -52,6 +52,15 @@ pub(crate) struct RunFlags {
     /// The ticket of a peer to dial (from `id --ticket` on that node)
     #[arg(long, value_name = "TICKET", help_heading = NODE)]
     peer: Vec<String>,
+    /// Don't announce this node on the local network, nor look for others there
+    #[arg(long, conflicts_with = "lan_only", help_heading = NODE)]
+    no_mdns: bool,
+    /// Publish and dial private addresses too: for a site with a DHT or relay of its own
+    #[arg(long, help_heading = NODE)]
+    lan: bool,
+    /// Send nothing outside the local network: neither DHT nor relays
+    #[arg(long, conflicts_with_all = ["dht_bootstrap", "relay"], help_heading = NODE)]
+    lan_only: bool,
     /// Publish and dial private and loopback addresses too
     #[arg(long, help_heading = NODE, hide_short_help = true)]
     lab: bool,
@@ -100,6 +109,9 @@ impl RunFlags {
             relay: either(self.relay, weaker.relay),
             no_relay: self.no_relay || weaker.no_relay,
             peer: either(self.peer, weaker.peer),
+            no_mdns: self.no_mdns || weaker.no_mdns,
+            lan: self.lan || weaker.lan,
+            lan_only: self.lan_only || weaker.lan_only,
             lab: self.lab || weaker.lab,
             sync_interval: self.sync_interval.or(weaker.sync_interval),
             sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
@@ -124,7 +136,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (false, false) => vec!["true".to_owned()],
         (false, true) => Vec::new(),
     };
-    let said: [(&config::Key, Vec<String>); 19] = [
+    let said: [(&config::Key, Vec<String>); 22] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -135,6 +147,9 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RELAY, wanted(run.no_relay, &run.relay)),
         (&config::RELAYS, run.relay.clone()),
         (&config::PEERS, run.peer.clone()),
+        (&config::MDNS, switch(run.no_mdns, "false")),
+        (&config::LAN, switch(run.lan, "true")),
+        (&config::LAN_ONLY, switch(run.lan_only, "true")),
         (&config::LAB, switch(run.lab, "true")),
         (&config::SYNC_INTERVAL, text(&run.sync_interval)),
         (&config::SYNC_JITTER, text(&run.sync_jitter)),

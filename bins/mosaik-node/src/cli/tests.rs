@@ -35,7 +35,7 @@ fn without_a_noun_a_node_runs() {
 #[test]
 fn every_run_flag_reaches_its_setting() {
     let cli = parse(
-        "run --name n --listen a --dht-bootstrap b --relay c --peer d --lab --sync-interval 1 \
+        "run --name n --listen a --dht-bootstrap b --relay c --peer d --no-mdns --lan --lab --sync-interval 1 \
          --sync-jitter 2 --rate-down 3 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
          --data-dir f --network-file g",
     )
@@ -50,6 +50,8 @@ fn every_run_flag_reaches_its_setting() {
         ("relay", "true"),
         ("relays", "c"),
         ("peers", "d"),
+        ("mdns", "false"),
+        ("lan", "true"),
         ("lab", "true"),
         ("sync_interval", "1"),
         ("sync_jitter", "2"),
@@ -64,9 +66,10 @@ fn every_run_flag_reaches_its_setting() {
     ] {
         assert_eq!(said.get(name).map(Vec::as_slice), Some(&[value.to_owned()][..]), "{name}");
     }
-    let off = parse("--no-dht --no-relay").expect("both");
+    let off = parse("--no-dht --no-relay --lan-only").expect("all of them");
     let said = layer(&off.place, &off.run);
     assert_eq!((said["dht"][0].as_str(), said["relay"][0].as_str()), ("false", "false"));
+    assert_eq!(said["lan_only"], ["true"]);
     assert!(layer(&Place::default(), &RunFlags::default()).is_empty());
 }
 
@@ -181,6 +184,9 @@ fn what_is_wrong_is_refused_and_a_typo_gets_a_hint() {
         ("completions tcsh", ErrorKind::InvalidValue),
         ("--network a --network-file b", ErrorKind::ArgumentConflict),
         ("--no-dht --dht-bootstrap a:1", ErrorKind::ArgumentConflict),
+        ("--lan-only --dht-bootstrap a:1", ErrorKind::ArgumentConflict),
+        ("--lan-only --relay https://a.example", ErrorKind::ArgumentConflict),
+        ("--lan-only --no-mdns", ErrorKind::ArgumentConflict),
         ("--no-relay --relay https://a", ErrorKind::ArgumentConflict),
     ] {
         let error = parse(line).expect_err(line);

@@ -48,7 +48,13 @@ pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
 pub const RELAYS: Key = key("relays", "MOSAIK_RELAYS", Kind::List);
 /// Tickets of peers to dial.
 pub const PEERS: Key = key("peers", "MOSAIK_PEERS", Kind::List);
+/// Whether this node announces itself on the local network.
+pub const MDNS: Key = key("mdns", "MOSAIK_MDNS", Kind::Switch);
 /// Whether private addresses are published and dialed.
+pub const LAN: Key = key("lan", "MOSAIK_LAN", Kind::Switch);
+/// Whether nothing is sent outside the local network.
+pub const LAN_ONLY: Key = key("lan_only", "MOSAIK_LAN_ONLY", Kind::Switch);
+/// Whether private and loopback addresses are published and dialed.
 pub const LAB: Key = key("lab", "MOSAIK_LAB", Kind::Switch);
 /// Seconds between comparisons.
 pub const SYNC_INTERVAL: Key =
@@ -70,7 +76,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 19] = [
+pub const KEYS: [&Key; 22] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -81,6 +87,9 @@ pub const KEYS: [&Key; 19] = [
     &RELAY,
     &RELAYS,
     &PEERS,
+    &MDNS,
+    &LAN,
+    &LAN_ONLY,
     &LAB,
     &SYNC_INTERVAL,
     &SYNC_JITTER,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 17] = [
+const SAMPLES: [(&str, &str, &str); 20] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -12,6 +12,9 @@ const SAMPLES: [(&str, &str, &str); 17] = [
     ("relay", "false", "true"),
     ("relays", "https://a.example", "https://b.example"),
     ("peers", "", ""),
+    ("mdns", "false", "true"),
+    ("lan", "true", "false"),
+    ("lan_only", "true", "false"),
     ("lab", "true", "false"),
     ("sync_interval", "7", "8"),
     ("sync_jitter", "9", "10"),

@@ -38,6 +38,7 @@ pub(crate) fn config(seed: u8) -> NetConfig {
         relays: RelaySetting::None,
         reach: Reach::Lab,
         rate_down: None,
+        mdns: false,
         gossip: false,
     }
 }
