@@ -28,7 +28,7 @@ use crate::{
     counters::{Counters, Traffic},
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
-    mdns::{self, Neighbours},
+    mdns::{Mdns, Neighbours},
     rate::Rate,
     sync::{Handle, News},
 };
@@ -130,8 +130,13 @@ impl Net {
         let mut tasks = JoinSet::new();
         tasks.spawn(tell_addresses(endpoint.clone(), config.reach, inbox.clone()));
         if config.mdns {
-            let (endpoint, inbox) = (endpoint.clone(), inbox.clone());
-            tasks.spawn(mdns::run(endpoint, config.keys.mdns, config.reach, neighbours, inbox));
+            let mdns = Mdns {
+                tag: config.keys.mdns,
+                node: NodeId(*endpoint.id().as_bytes()),
+                neighbours,
+                inbox: inbox.clone(),
+            };
+            tasks.spawn(mdns.run(endpoint.clone()));
         }
         let hints = gossip.clone().map(|gossip| {
             let (sender, hints) = mpsc::channel(HINTS_WAITING_MAX);
