@@ -18,7 +18,7 @@
 
 use std::{
     env, fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -30,6 +30,8 @@ use mosaik_core::{
     id::Fingerprint,
     key::{Network, NetworkError},
 };
+
+use crate::dht_nodes::FILE_LEN_MAX;
 
 /// Bytes of a Unix socket's path at most: `sun_path` is 108 with its closing zero.
 const SOCKET_PATH_LEN_MAX: usize = 107;
@@ -299,6 +301,20 @@ impl Directory {
     /// [`DirectoryError`] if it can't be written.
     pub fn keep_port(&self, port: u16) -> Result<(), DirectoryError> {
         replace_private(&self.path.join("port"), format!("{port}\n").as_bytes())
+    }
+
+    /// Which nodes of the DHT answered, as [`Directory::keep_dht_nodes`] left it; empty, if nothing
+    /// readable is there.
+    pub(crate) fn dht_nodes(&self) -> String {
+        let mut text = String::new();
+        let read = fs::File::open(self.path.join("dht-nodes"))
+            .and_then(|file| file.take(FILE_LEN_MAX).read_to_string(&mut text));
+        read.map_or_else(|_| String::new(), |_| text)
+    }
+
+    /// Keeps the nodes of the DHT that answered.
+    pub(crate) fn keep_dht_nodes(&self, text: &str) -> Result<(), DirectoryError> {
+        replace_private(&self.path.join("dht-nodes"), text.as_bytes())
     }
 
     /// What the network is called here.

@@ -8,6 +8,7 @@ mod carrier;
 pub mod check;
 mod cli;
 pub mod config;
+mod dht_nodes;
 pub mod directory;
 pub mod edit;
 pub mod export;

@@ -33,6 +33,7 @@ use tokio::{
 use crate::{
     carrier::Carriers,
     config::Config,
+    dht_nodes::DhtNodes,
     directory::{Directory, DirectoryError},
     handle::{Handle, Snapshot, handle},
     meters::Meters,
@@ -98,9 +99,11 @@ impl Node {
         let own = directory.keys()?;
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let net = bind(&config, &directory, &keys, own.node, sender).await?;
+        let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
         let chain = (config.dht && !config.lan_only).then(|| {
             let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
             chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
+            chain.known_nodes = dht_nodes.read();
             chain.reach = reach(&config);
             ChainClient::spawn(chain)
         });
@@ -137,6 +140,7 @@ impl Node {
             carriers: Carriers::new(vec![Box::new(net)]),
             inputs,
             chain,
+            dht_nodes,
             desk,
             started,
         };

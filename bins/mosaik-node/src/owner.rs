@@ -41,6 +41,7 @@ use self::{
 };
 use crate::{
     carrier::Carriers,
+    dht_nodes::DhtNodes,
     handle::{Appended, Desk, Request, WriteError},
     meters::Committed,
     retention::Rule,
@@ -72,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) carriers: Carriers,
     pub(crate) inputs: mpsc::Receiver<Delivery>,
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
+    /// Where the nodes of the DHT are kept.
+    pub(crate) dht_nodes: DhtNodes,
     pub(crate) desk: Desk,
     pub(crate) started: Instant,
 }
@@ -93,6 +96,7 @@ pub(crate) struct Owner {
     inputs: mpsc::Receiver<Delivery>,
     chain: Option<ChainHandle>,
     chain_events: Option<mpsc::Receiver<ChainEvent>>,
+    dht_nodes: DhtNodes,
     desk: Desk,
     started: Instant,
     next_token: u64,
@@ -121,7 +125,7 @@ impl Owner {
     /// Builds the replica on the store; both are fresh, so an error ends the start.
     pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
         let Parts { store, config, store_max, retention, .. } = parts;
-        let Parts { carriers, inputs, chain, desk, started, .. } = parts;
+        let Parts { carriers, inputs, chain, dht_nodes, desk, started, .. } = parts;
         let (chain, chain_events) = chain.unzip();
         let mut owner = Self {
             store,
@@ -131,6 +135,7 @@ impl Owner {
             inputs,
             chain,
             chain_events,
+            dht_nodes,
             desk,
             started,
             next_token: 0,
@@ -273,6 +278,7 @@ impl Owner {
         match event {
             ChainEvent::Found(found) => inputs.extend(found_inputs(found)),
             ChainEvent::State(summary) => self.slots = Some(summary),
+            ChainEvent::Nodes(nodes) => self.dht_nodes.keep(&nodes),
         }
     }
 

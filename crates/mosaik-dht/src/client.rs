@@ -47,6 +47,10 @@ const UNANSWERED_MAX: u32 = 6;
 /// twice over; the answers to all sixteen at once overflow a socket's default buffer, and a third
 /// of them was lost (measured on loopback).
 const READ_APART: Duration = Duration::from_millis(20);
+/// Nodes that are told and taken from one run to the next: two full buckets, of which some are alive.
+pub const NODES_MAX: usize = 40;
+/// How often they are told, while storage nodes answer.
+const NODES_EVERY: Duration = Duration::from_secs(300);
 /// Request timeouts: on the open network, and where all bootstrap nodes are on this machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT_LOOPBACK: Duration = Duration::from_millis(500);
@@ -60,6 +64,9 @@ pub struct ChainConfig {
     pub signing_key: SigningKey,
     /// Nodes to begin with, `host:port`. Empty: the public Mainline nodes.
     pub dht_bootstrap: Vec<String>,
+    /// Nodes that answered in an earlier run ([`ChainEvent::Nodes`]): asked beside those, so that a
+    /// start doesn't hang on a few well-known ones. At most [`NODES_MAX`] are used.
+    pub known_nodes: Vec<SocketAddrV4>,
     /// What is published and dialed.
     pub reach: Reach,
     /// How long to wait for one storage node; none: 2 s, or 0.5 s if all of `dht_bootstrap` is
@@ -74,6 +81,7 @@ impl ChainConfig {
             keys,
             signing_key,
             dht_bootstrap: Vec::new(),
+            known_nodes: Vec::new(),
             reach: Reach::default(),
             request_timeout: None,
         }
@@ -87,6 +95,8 @@ pub enum ChainEvent {
     Found(Candidate),
     /// The status changed.
     State(Summary),
+    /// Nodes of the DHT that answer, to begin with at the next start.
+    Nodes(Vec<SocketAddrV4>),
 }
 
 /// Starts the task that keeps a node's chain.
@@ -117,6 +127,7 @@ impl ChainClient {
             dht: DhtState::Off,
             start_wait_ms: START_WAIT_MS,
             unanswered: 0,
+            nodes_told: None,
             answers,
             jobs: JoinSet::new(),
             farewells: Vec::new(),
@@ -241,6 +252,7 @@ struct Worker {
     dht: DhtState,
     start_wait_ms: u64,
     unanswered: u32,
+    nodes_told: Option<Instant>,
     answers: mpsc::Sender<Input>,
     jobs: JoinSet<()>,
     farewells: Vec<oneshot::Sender<()>>,
@@ -287,10 +299,11 @@ impl Worker {
     /// Builds the DHT client in a thread that may block, after a wait.
     fn start(&self, wait_ms: u64) -> DhtState {
         let bootstrap = self.config.dht_bootstrap.clone();
+        let known = self.config.known_nodes.clone();
         let request_timeout = self.config.request_timeout;
         DhtState::Starting(tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            let build = move || build(&bootstrap, request_timeout);
+            let build = move || build(&bootstrap, &known, request_timeout);
             tokio::task::spawn_blocking(build).await.map_err(io::Error::other)?
         }))
     }
@@ -346,6 +359,7 @@ impl Worker {
         if changed {
             let summary = self.chain.summary(now);
             self.tell(ChainEvent::State(summary));
+            self.tell_nodes(&summary);
             self.rebuild_if_unanswered(&summary);
         }
         over
@@ -364,6 +378,22 @@ impl Worker {
             self.unanswered = 0;
             self.dht = self.start(0);
         }
+    }
+
+    /// Tells which nodes of the DHT answer, now and then.
+    fn tell_nodes(&mut self, summary: &Summary) {
+        let DhtState::On(dht) = &self.dht else { return };
+        if !summary.answering || self.nodes_told.is_some_and(|told| told.elapsed() < NODES_EVERY) {
+            return;
+        }
+        self.nodes_told = Some(Instant::now());
+        let (dht, events) = (dht.clone(), self.events.clone());
+        self.jobs.spawn(async move {
+            let nodes = dht.to_bootstrap().await;
+            let nodes = nodes.iter().filter_map(|node| node.parse().ok()).take(NODES_MAX);
+            // The next time is soon enough for one that is dropped.
+            let _ = events.try_send(ChainEvent::Nodes(nodes.collect()));
+        });
     }
 
     fn tell(&self, event: ChainEvent) {
@@ -465,11 +495,20 @@ fn now(started: Instant) -> Now {
     Now { mono_ms, wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
 }
 
-/// Resolves the bootstrap nodes and starts the client. Blocks.
-fn build(bootstrap: &[String], request_timeout: Option<Duration>) -> io::Result<AsyncDht> {
+/// Resolves the bootstrap nodes and starts the client. Blocks. Where no name resolves, those that are
+/// `known` are asked alone.
+fn build(
+    bootstrap: &[String],
+    known: &[SocketAddrV4],
+    request_timeout: Option<Duration>,
+) -> io::Result<AsyncDht> {
     let public = mainline::DEFAULT_BOOTSTRAP_NODES.map(str::to_owned);
     let hosts = if bootstrap.is_empty() { &public[..] } else { bootstrap };
-    let addresses = resolve(hosts)?;
+    let mut addresses = match resolve(hosts) {
+        Err(error) if known.is_empty() => return Err(error),
+        resolved => resolved.unwrap_or_default(),
+    };
+    addresses.extend(known.iter().take(NODES_MAX));
     let loopback = addresses.iter().all(|address| address.ip().is_loopback());
     let default_timeout = if loopback { REQUEST_TIMEOUT_LOOPBACK } else { REQUEST_TIMEOUT };
     let mut builder = Dht::builder();

@@ -62,7 +62,7 @@ async fn find(events: &mut mpsc::Receiver<ChainEvent>, node: u8) -> Candidate {
                 ChainEvent::Found(candidate) if candidate.node == node_id(node) => {
                     return candidate;
                 }
-                ChainEvent::Found(_) | ChainEvent::State(_) => {}
+                ChainEvent::Found(_) | ChainEvent::State(_) | ChainEvent::Nodes(_) => {}
             }
         }
     })
@@ -127,7 +127,7 @@ async fn a_secret_network_is_found_by_its_members_alone() {
 
     // Whoever learns the slot's key from the DHT still reads nothing in it.
     let bootstrap = net.bootstrap.clone();
-    let dht = tokio::task::spawn_blocking(move || build(&bootstrap, None)).await;
+    let dht = tokio::task::spawn_blocking(move || build(&bootstrap, &[], None)).await;
     let dht = dht.expect("no panic").expect("a client");
     let keys = SlotKeys::new(&secret());
     let item = dht.get_mutable_most_recent(&keys.public_key(slot), None).await.expect("a value");
@@ -207,6 +207,32 @@ async fn a_client_that_cannot_start_is_tried_again() {
     within("leaving", handle.leave()).await;
 }
 
+/// The names resolve to nobody, or to somebody who is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_an_earlier_run_are_a_way_in_of_their_own() {
+    let net = testnet(20).await;
+    let (holder, mut events) = spawn(&net, public(), 1);
+    slot_that(&holder, is_mine).await;
+    let known_nodes = within("nodes that answer", async {
+        loop {
+            if let ChainEvent::Nodes(nodes) = events.recv().await.expect("the task runs") {
+                return nodes;
+            }
+        }
+    })
+    .await;
+    assert!((1..=NODES_MAX).contains(&known_nodes.len()), "{known_nodes:?}");
+    for gone in ["nowhere.invalid:6881", "127.0.0.1:1"] {
+        let config = ChainConfig {
+            dht_bootstrap: vec![gone.to_owned()],
+            known_nodes: known_nodes.clone(),
+            ..config(&net, public(), 2)
+        };
+        let (_reader, mut events) = ChainClient::spawn(config);
+        find(&mut events, 1).await;
+    }
+}
+
 #[test]
 fn bootstrap_nodes_without_an_ipv4_address_are_no_start() {
     assert!(resolve(&["[::1]:6881".to_owned()]).is_err());
@@ -230,7 +256,7 @@ async fn a_lookup_gives_its_first_value_long_before_its_end() {
                     found_ms.get_or_insert(started.elapsed());
                 }
                 ChainEvent::State(summary) if summary.answering => break,
-                ChainEvent::State(_) => {}
+                ChainEvent::State(_) | ChainEvent::Nodes(_) => {}
             }
         }
     })
