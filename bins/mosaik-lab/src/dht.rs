@@ -1,4 +1,8 @@
 //! A Mainline DHT of real nodes in this process, on 127.0.0.1 only.
+//!
+//! [`stub`] has nodes that are as the open network's: each with its own ways.
+
+pub mod stub;
 
 use anyhow::{Context, Result};
 use mainline::Testnet;

@@ -6,7 +6,8 @@
 //! - [`process`]: a child with its log, stopped on drop; [`process::run`] for one that ends by itself.
 //! - [`node`]: one node: its directory, its command line, its verbs and its socket.
 //! - [`cluster`]: a directory, a DHT, a relay and nodes that know one network id.
-//! - [`dht`], [`relay`]: the two, in this process, on 127.0.0.1 only.
+//! - [`dht`], [`relay`]: the two, in this process, on 127.0.0.1 only; [`dht::stub`] has storage nodes
+//!   that misbehave as told.
 //! - [`lock`]: one cluster at a time on a machine.
 //! - [`wait`]: conditions with a deadline. Nothing here sleeps and hopes.
 //!
