@@ -15,6 +15,7 @@ mod network;
 mod output;
 mod run;
 mod settings;
+mod slots;
 mod wait;
 mod write;
 
@@ -75,6 +76,8 @@ pub(crate) enum Noun {
     /// The 16 meeting points of the network in the DHT
     #[command(visible_alias = "slots")]
     Slot {
+        #[command(flatten)]
+        list: SlotList,
         #[command(subcommand)]
         verb: Option<SlotVerb>,
     },
@@ -235,11 +238,19 @@ pub(crate) enum PeerVerb {
     },
 }
 
+/// How the slots are listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct SlotList {
+    /// Show them again whenever one changes, until Ctrl-C; with --json one document a line
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
 /// What can be done with slots.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SlotVerb {
     /// All of them
-    List,
+    List(SlotList),
     /// One of them
     Show {
         /// Its number, 0 to 15

@@ -102,6 +102,7 @@ fn router(app: App) -> Router {
         .route("/peers/{peer}/block", post(write::block))
         .route("/peers/{peer}/unblock", post(write::unblock))
         .route("/slots", get(look::slots))
+        .route("/slots/stream", get(stream::slots))
         .route("/frontier", get(look::frontier))
         .route("/feeds", get(look::feeds))
         .route("/conflicts", get(look::conflicts))

@@ -522,6 +522,7 @@ impl Owner {
         let slots = self.chain.as_ref().map(ChainHandle::slots).unwrap_or_default();
         let new = snapshot::of(snapshot::Sources {
             now: self.now(),
+            name: &self.config.name,
             replica: self.replica.as_ref(),
             carriers: &self.carriers,
             strangers: self.strangers.refused(),

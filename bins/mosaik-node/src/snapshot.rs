@@ -1,8 +1,11 @@
 //! What a node shows of itself, put together from all that it is made of.
 
-use mosaik_api::document::{Peer, PeerState as ShownState, Slot, SlotState as ShownSlot, State};
+use mosaik_api::document::{
+    DialEnd as ShownEnd, LastDial as ShownDial, Peer, PeerState as ShownState, Slot,
+    SlotState as ShownSlot, State,
+};
 use mosaik_core::{id::NodeId, ticket::Ticket};
-use mosaik_dht::{Hint, Neighbour, SlotState, SlotStatus, Summary};
+use mosaik_dht::{DialEnd, Hint, LastDial, Neighbour, SlotState, SlotStatus, Summary};
 use mosaik_proto::{
     carrier::{Addresses, Now, Source},
     message::Reason,
@@ -18,6 +21,8 @@ const NEIGHBOURS_MAX: usize = 4;
 /// Where a snapshot comes from.
 pub(crate) struct Sources<'a> {
     pub(crate) now: Now,
+    /// What this node calls itself.
+    pub(crate) name: &'a str,
     /// None while the store is out of order.
     pub(crate) replica: Option<&'a Replica>,
     pub(crate) carriers: &'a Carriers,
@@ -39,7 +44,12 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         addresses: addresses.direct.clone(),
     };
     let degraded = sources.degraded.map(str::to_owned);
-    let slots = sources.slots.iter().map(slot).collect();
+    let name = |node: &NodeId| {
+        let own = (*node == last.ticket.node).then_some(sources.name);
+        let told = own.or_else(|| Some(replica?.peers().get(node)?.name.as_str()));
+        told.filter(|name| !name.is_empty()).map(str::to_owned)
+    };
+    let slots = sources.slots.iter().map(|status| slot(status, name)).collect();
     let published = published(addresses, sources.summary);
     let Some(replica) = replica else {
         return Snapshot {
@@ -197,7 +207,7 @@ fn shown_state(state: PeerState) -> ShownState {
     }
 }
 
-fn slot(status: &SlotStatus) -> Slot {
+fn slot(status: &SlotStatus, name: impl Fn(&NodeId) -> Option<String>) -> Slot {
     Slot {
         slot: status.slot,
         state: match status.state {
@@ -213,6 +223,18 @@ fn slot(status: &SlotStatus) -> Slot {
             SlotState::Locked => ShownSlot::Locked,
         },
         holder: status.holder.map(|node| node.to_string()),
+        holder_name: status.holder.as_ref().and_then(name),
+        issued_ms: status.issued_ms,
         expires_ms: status.expires_ms,
+        addresses: status.addresses.iter().map(ToString::to_string).collect(),
+        relays: status.relays.clone(),
+        last_dial: status.last_dial.map(|LastDial { at_ms, end }| ShownDial {
+            at_ms,
+            ended: match end {
+                DialEnd::Ok => ShownEnd::Ok,
+                DialEnd::Failed => ShownEnd::Failed,
+            },
+        }),
+        reason: status.refused.clone(),
     }
 }

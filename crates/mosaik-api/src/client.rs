@@ -130,6 +130,12 @@ impl Client {
         self.get("/slots").await
     }
 
+    /// The slots, and again whenever one has changed, until the node stops.
+    pub async fn follow_slots(&self) -> Result<SlotStream, ClientError> {
+        let body = self.stream("/slots/stream").await?;
+        Ok(SlotStream { lines: Lines { body, buffer: BytesMut::new() } })
+    }
+
     /// What it holds, by author.
     pub async fn frontier(&self) -> Result<Frontier, ClientError> {
         self.get("/frontier").await
@@ -347,6 +353,21 @@ pub struct EventStream {
 impl EventStream {
     /// The next event; none once the node has stopped.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+        let Some(line) = self.lines.next().await? else { return Ok(None) };
+        serde_json::from_slice(&line).map(Some).map_err(garbled)
+    }
+}
+
+/// The slots as they change.
+#[derive(Debug)]
+pub struct SlotStream {
+    lines: Lines,
+}
+
+impl SlotStream {
+    /// All slots, first as they are and then as they became; none once the node has stopped. May be
+    /// dropped while it waits, and asked again: nothing is lost.
+    pub async fn next(&mut self) -> Result<Option<Slots>, ClientError> {
         let Some(line) = self.lines.next().await? else { return Ok(None) };
         serde_json::from_slice(&line).map(Some).map_err(garbled)
     }

@@ -192,7 +192,7 @@ impl PeerState {
     }
 }
 
-/// `GET /slots`.
+/// `GET /slots`, and each line of `GET /slots/stream`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {
     /// The version of this document.
@@ -210,8 +210,55 @@ pub struct Slot {
     pub state: SlotState,
     /// The node whose lease is in it.
     pub holder: Option<String>,
+    /// What that node calls itself; none while it isn't known.
+    #[serde(default)]
+    pub holder_name: Option<String>,
+    /// When that lease was issued, by the holder's clock.
+    #[serde(default)]
+    pub issued_ms: Option<u64>,
     /// When that lease ends.
     pub expires_ms: Option<u64>,
+    /// The holder's addresses, as it published them.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The holder's relays, likewise.
+    #[serde(default)]
+    pub relays: Vec<String>,
+    /// The last dial to the holder since this node's start; none if there was none.
+    #[serde(default)]
+    pub last_dial: Option<LastDial>,
+    /// Why what is in it is foreign or forged, in words.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// How the last try to reach a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDial {
+    /// When.
+    pub at_ms: u64,
+    /// How.
+    pub ended: DialEnd,
+}
+
+/// How a dial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DialEnd {
+    /// With a session, whichever side began it.
+    Ok,
+    /// Without one.
+    Failed,
+}
+
+impl DialEnd {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// What was found in a slot.

@@ -34,7 +34,7 @@ use hold::{Held, Job};
 use pace::{PEERS_ENOUGH, Pace};
 
 pub use draw::Draw;
-pub use status::{SlotState, SlotStatus, Summary};
+pub use status::{DialEnd, LastDial, SlotState, SlotStatus, Summary};
 
 /// Live leases of others with which a chain needs no more: half of the slots stay free for those
 /// who come while holders die.
@@ -147,6 +147,8 @@ pub enum Effect {
     Found(Candidate),
     /// The status changed in a way that a person may want to see.
     Changed,
+    /// A slot's holder was dialed: a person may want to see how that ended.
+    HolderDialed,
     /// After [`Input::Leave`]: nothing more will come.
     Over,
 }
@@ -243,13 +245,17 @@ impl Chain {
             Input::Situation(situation) => self.on_situation(now, draw, situation),
             Input::DialFailed(node) => {
                 let was_dead = self.dials.is_dead(&node, now.mono_ms);
-                self.dials.failed(node, now.mono_ms);
+                self.dials.failed(node, now);
+                self.show_if_holder(&node, effects);
                 let is_dead = self.dials.is_dead(&node, now.mono_ms);
                 if self.held.is_none() && is_dead && !was_dead {
                     self.look_by(now.mono_ms + draw.jittered(LOOK_AFTER_LOSS_MS));
                 }
             }
-            Input::SessionUp(node) => self.dials.up(node),
+            Input::SessionUp(node) => {
+                self.dials.up(node, now);
+                self.show_if_holder(&node, effects);
+            }
             Input::SessionBroke(node) => self.dials.broke(node, now.mono_ms),
             Input::Leave => self.on_leave(now, draw, effects),
         }
@@ -300,6 +306,7 @@ impl Chain {
                 seq: top.map(|seen| seen.seq),
                 read_ago_ms: board.read_ms.map(|at_ms| now.mono_ms.saturating_sub(at_ms)),
                 refused: top.and_then(|seen| seen.verdict.as_ref().err()).map(ToString::to_string),
+                last_dial: record.and_then(|record| self.dials.last_dial(&record.node)),
             }
         };
         (0..SLOTS as u8).map(status).collect()
@@ -412,6 +419,14 @@ impl Chain {
                     effects.extend(self.candidate(slot, record).map(Effect::Found));
                 }
             }
+        }
+    }
+
+    /// A dial of `node` has ended.
+    fn show_if_holder(&self, node: &NodeId, effects: &mut Vec<Effect>) {
+        let mut records = self.boards.iter().filter_map(|board| board.top()?.record());
+        if records.any(|record| record.node == *node) {
+            effects.push(Effect::HolderDialed);
         }
     }
 

@@ -340,13 +340,14 @@ impl Worker {
     /// Does what the chain wants. True when it is over.
     fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
         let now = now(self.started);
-        let (mut over, mut changed) = (false, false);
+        let (mut over, mut changed, mut dialed) = (false, false, false);
         for effect in effects {
             match effect {
                 Effect::Read(slots) => self.read_all(slots),
                 Effect::Put { slot, value, cas } => self.put(slot, value, cas),
                 Effect::Found(candidate) => self.tell(ChainEvent::Found(candidate)),
                 Effect::Changed => changed = true,
+                Effect::HolderDialed => dialed = true,
                 Effect::Over => over = true,
             }
         }
@@ -356,11 +357,13 @@ impl Worker {
             *before = slots;
             news
         });
-        if changed {
+        if changed || dialed {
             let summary = self.chain.summary(now);
             self.tell(ChainEvent::State(summary));
             self.tell_nodes(&summary);
-            self.rebuild_if_unanswered(&summary);
+            if changed {
+                self.rebuild_if_unanswered(&summary);
+            }
         }
         over
     }

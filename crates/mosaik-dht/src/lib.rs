@@ -11,6 +11,6 @@ pub mod publish;
 pub mod record;
 pub mod slot;
 
-pub use chain::{Candidate, SlotState, SlotStatus, Summary};
+pub use chain::{Candidate, DialEnd, LastDial, SlotState, SlotStatus, Summary};
 pub use client::{ChainClient, ChainConfig, ChainEvent, ChainHandle};
 pub use record::{Hint, Neighbour};

@@ -5,7 +5,7 @@ use mosaik_api::{
     client::{Client, ClientError},
     document::{
         Event, Events, Feeds, PayloadState, Peer, PeerState, Peers, Record, RecordLine, Records,
-        Slots, State, Status,
+        State, Status,
     },
     failure::Code,
     time::format_ms,
@@ -16,10 +16,11 @@ use serde_json::Value as Json;
 
 use super::{
     EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
-    SlotVerb, connect,
+    connect,
     db::{self, Keeper},
     nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
+    slots,
 };
 use crate::{
     directory,
@@ -33,13 +34,7 @@ pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), 
         Noun::Status => status(&client.status().await?, json),
         Noun::Id { ticket } => identity(client, ticket, json).await,
         Noun::Peer { .. } => peers(client.peers().await?, json),
-        Noun::Slot { verb } => {
-            let mut slots = client.slots().await?;
-            if let Some(SlotVerb::Show { slot }) = verb {
-                slots.slots.retain(|found| found.slot == slot);
-            }
-            print_slots(&slots, json)
-        }
+        Noun::Slot { list, verb } => slots::slots(client, list, verb, json).await,
         Noun::Frontier => frontier(client, json).await,
         Noun::Feed { verb } => {
             let mut feeds = client.feeds().await?;
@@ -238,29 +233,6 @@ pub(super) fn one_that_begins<'a>(
             "several {what}s have an id that begins with {start:?}; give more digits"
         ))),
     }
-}
-
-fn print_slots(slots: &Slots, json: bool) -> Result<(), Failed> {
-    if json {
-        return print_json(slots);
-    }
-    if slots.slots.is_empty() {
-        note("the DHT is not used, so there are no slots");
-        return Ok(());
-    }
-    let rows: Vec<_> = slots
-        .slots
-        .iter()
-        .map(|slot| {
-            [
-                slot.slot.to_string(),
-                slot.state.as_str().to_owned(),
-                slot.holder.as_deref().map(|id| named("", id)).unwrap_or_default(),
-                slot.expires_ms.map(instant).unwrap_or_default(),
-            ]
-        })
-        .collect();
-    print_table(["SLOT", "STATE", "HOLDER", "EXPIRES"], &rows)
 }
 
 async fn frontier(client: &Client, json: bool) -> Result<(), Failed> {
@@ -467,7 +439,7 @@ fn text_of(value: &Json) -> String {
     }
 }
 
-fn instant(ms: u64) -> String {
+pub(super) fn instant(ms: u64) -> String {
     i64::try_from(ms).map_or_else(|_| ms.to_string(), format_ms)
 }
 

@@ -125,6 +125,11 @@ pub(crate) fn print_table<const N: usize>(
     heading: [&str; N],
     rows: &[[String; N]],
 ) -> Result<(), Failed> {
+    table(heading, rows).iter().try_for_each(print)
+}
+
+/// The lines of a table, its heading first.
+pub(crate) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> Vec<String> {
     let mut widths = heading.map(|text| text.chars().count());
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -135,8 +140,7 @@ pub(crate) fn print_table<const N: usize>(
         let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    print(line(&heading.map(str::to_owned)))?;
-    rows.iter().try_for_each(|row| print(line(row)))
+    std::iter::once(line(&heading.map(str::to_owned))).chain(rows.iter().map(line)).collect()
 }
 
 /// `name (3f2a9c)`: a name is a claim, so the id stands beside it.

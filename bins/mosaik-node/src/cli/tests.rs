@@ -110,6 +110,8 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
         "peers block 3f2a",
         "peer unblock 3f2a",
         "slots list",
+        "slots --watch --json",
+        "slots list --watch",
         "slot show 15",
         "frontier --json",
         "feeds list",

@@ -1,4 +1,4 @@
-//! Answers without a known end: events as they come, and files.
+//! Answers without a known end: events as they come, slots as they change, and files.
 
 use std::{io, time::Duration};
 
@@ -9,7 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_lite::stream;
-use mosaik_api::failure::Code;
+use mosaik_api::{
+    SCHEMA,
+    document::{Slot, Slots},
+    failure::Code,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -19,6 +23,7 @@ use super::{
 };
 use crate::{
     export::{ExportError, Format, Options, export as write_export},
+    handle::Snapshot as Shown,
     reads::{Reads, Snapshot},
 };
 
@@ -102,6 +107,46 @@ impl Follower {
             lines.push(b'\n');
         }
         Ok(lines)
+    }
+}
+
+/// Who follows the slots.
+struct Watcher {
+    shown: watch::Receiver<Shown>,
+    /// What was sent last.
+    sent: Option<Vec<Slot>>,
+    stopping: watch::Receiver<bool>,
+}
+
+pub(super) async fn slots(State(app): State<App>) -> Response {
+    let watcher = Watcher { shown: app.handle.watch(), sent: None, stopping: app.stopping };
+    let lines = stream::try_unfold(watcher, |mut watcher| async move {
+        let line = watcher.next().await?;
+        Ok::<_, io::Error>(line.map(|line| (line, watcher)))
+    });
+    ([JSON_LINES], Body::from_stream(lines)).into_response()
+}
+
+impl Watcher {
+    /// The next line; none when the node ends.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let slots = self.shown.borrow_and_update().slots.clone();
+            if self.sent.as_ref() != Some(&slots) {
+                let document = Slots { schema: SCHEMA, slots };
+                let mut line = serde_json::to_vec(&document)?;
+                line.push(b'\n');
+                self.sent = Some(document.slots);
+                return Ok(Some(line.into()));
+            }
+            tokio::select! {
+                _ = self.stopping.wait_for(|stopping| *stopping) => return Ok(None),
+                changed = self.shown.changed() => if changed.is_err() {
+                    return Ok(None);
+                },
+                () = tokio::time::sleep(KEEP_ALIVE) => return Ok(Some(Bytes::from_static(b"\n"))),
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, os::unix::net::UnixStream, time::Duration};
 
 use mosaik_api::{
     client::{Client, ClientError},
-    document::{Peer, PeerState, State},
+    document::{Peer, PeerState, Slot, State},
     failure::Code,
     request::{
         Condition, CreateRecord, EMIT_EVENTS_MAX, EmitEvent, EmitEvents, IMPORT_ROWS_MAX,
@@ -84,6 +84,29 @@ async fn each_line_of_the_metrics_is_a_type_or_a_name_and_a_number() {
     // A summary is one type with a count and a sum.
     assert_eq!(numbers.len(), types.len() + 1, "{text}");
     assert!(numbers.contains(&"mosaik_events 0"), "{text}");
+    node.stopped().await;
+}
+
+/// Who watches the slots is told what they are, and then each change once, until the node ends.
+#[tokio::test]
+async fn slots_are_followed_change_by_change() {
+    let node = TestNode::start().await;
+    let mut stream = node.client.follow_slots().await.expect("a stream");
+    let first = stream.next().await.expect("a line").expect("the node runs");
+    assert!(first.slots.is_empty());
+    let slot: Slot = serde_json::from_value(json!({
+        "slot": 3, "state": "live", "holder": "3f2a9c", "expires_ms": 5,
+        "last_dial": { "at_ms": 4, "ended": "failed" },
+    }))
+    .expect("what is not said is not known");
+    // What changes elsewhere is no change of a slot.
+    node.show.send_modify(|shown| shown.doing = "something else".into());
+    node.show.send_modify(|shown| shown.slots = vec![slot.clone()]);
+    let next = stream.next().await.expect("a line").expect("the node runs");
+    assert_eq!(next.slots, std::slice::from_ref(&slot));
+    assert_eq!(node.client.slots().await.expect("slots").slots, [slot]);
+    node.begin_to_stop();
+    assert!(stream.next().await.expect("an end").is_none());
     node.stopped().await;
 }
 

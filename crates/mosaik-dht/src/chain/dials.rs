@@ -1,4 +1,5 @@
-//! What dialing told about the holders of slots: who may be taken for dead.
+//! What dialing told about the holders of slots: who may be taken for dead, and what a person may
+//! want to know of the last dial.
 //!
 //! Invariants:
 //! - A holder is dead after two failed dials at least 30 s apart, or after one when an
@@ -8,6 +9,11 @@
 use std::collections::BTreeMap;
 
 use mosaik_core::id::NodeId;
+
+use super::{
+    Now,
+    status::{DialEnd, LastDial},
+};
 
 /// Time between two failed dials that together mean something: one lost packet, one busy minute
 /// must not cost a holder its slot.
@@ -23,6 +29,20 @@ struct Dials {
     failed_last_ms: Option<u64>,
     broke_ms: Option<u64>,
     issued_s: u64,
+    /// For show, and for who makes room: it says nothing of who is dead.
+    last: Option<LastDial>,
+    last_ms: Option<u64>,
+}
+
+impl Dials {
+    fn clear(&mut self) {
+        (self.failed_first_ms, self.failed_last_ms, self.broke_ms) = (None, None, None);
+    }
+
+    fn ended(&mut self, now: Now, end: DialEnd) {
+        self.last = Some(LastDial { at_ms: now.wall_ms, end });
+        self.last_ms = Some(now.mono_ms);
+    }
 }
 
 /// One entry for each node that was seen in a slot or had a session.
@@ -32,10 +52,11 @@ pub(super) struct DialBook {
 }
 
 impl DialBook {
-    pub(super) fn failed(&mut self, node: NodeId, mono_ms: u64) {
+    pub(super) fn failed(&mut self, node: NodeId, now: Now) {
         if let Some(dials) = self.entry(node) {
-            dials.failed_first_ms.get_or_insert(mono_ms);
-            dials.failed_last_ms = Some(mono_ms);
+            dials.failed_first_ms.get_or_insert(now.mono_ms);
+            dials.failed_last_ms = Some(now.mono_ms);
+            dials.ended(now, DialEnd::Failed);
         }
     }
 
@@ -47,10 +68,15 @@ impl DialBook {
         }
     }
 
-    pub(super) fn up(&mut self, node: NodeId) {
-        if let Some(dials) = self.nodes.get_mut(&node) {
-            *dials = Dials { issued_s: dials.issued_s, ..Dials::default() };
+    pub(super) fn up(&mut self, node: NodeId, now: Now) {
+        if let Some(dials) = self.entry(node) {
+            dials.clear();
+            dials.ended(now, DialEnd::Ok);
         }
+    }
+
+    pub(super) fn last_dial(&self, node: &NodeId) -> Option<LastDial> {
+        self.nodes.get(node)?.last
     }
 
     /// Learns of a lease. A newer one than before was signed by somebody alive.
@@ -61,7 +87,7 @@ impl DialBook {
             let seen_before = dials.issued_s != 0;
             dials.issued_s = issued_s;
             if seen_before {
-                self.up(node);
+                dials.clear();
             }
         }
     }
@@ -78,7 +104,7 @@ impl DialBook {
     /// The node's entry; the least known one makes room for it.
     fn entry(&mut self, node: NodeId) -> Option<&mut Dials> {
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&node) {
-            let told = |dials: &Dials| dials.failed_last_ms.max(dials.broke_ms);
+            let told = |dials: &Dials| dials.last_ms.max(dials.broke_ms);
             let least =
                 self.nodes.iter().min_by_key(|(_, dials)| told(dials)).map(|(node, _)| *node);
             self.nodes.remove(&least?);
@@ -93,15 +119,19 @@ mod tests {
 
     const HOLDER: NodeId = NodeId([1; 32]);
 
+    fn at(mono_ms: u64) -> Now {
+        Now { mono_ms, wall_ms: 1_000_000 + mono_ms }
+    }
+
     #[test]
     fn one_failed_dial_or_two_in_a_row_kill_nobody() {
         let mut book = DialBook::default();
         book.leased(HOLDER, 100);
-        book.failed(HOLDER, 1_000);
+        book.failed(HOLDER, at(1_000));
         assert!(!book.is_dead(&HOLDER, 1_000));
-        book.failed(HOLDER, 30_999);
+        book.failed(HOLDER, at(30_999));
         assert!(!book.is_dead(&HOLDER, 30_999));
-        book.failed(HOLDER, 31_000);
+        book.failed(HOLDER, at(31_000));
         assert!(book.is_dead(&HOLDER, 31_000));
     }
 
@@ -110,7 +140,7 @@ mod tests {
         let mut book = DialBook::default();
         book.broke(HOLDER, 1_000);
         assert!(!book.is_dead(&HOLDER, 1_000));
-        book.failed(HOLDER, 2_000);
+        book.failed(HOLDER, at(2_000));
         assert!(book.is_dead(&HOLDER, 2_000));
         assert!(!book.is_dead(&HOLDER, 601_000));
     }
@@ -119,16 +149,32 @@ mod tests {
     fn a_new_session_or_a_newer_lease_clears_the_failures() {
         let mut book = DialBook::default();
         book.leased(HOLDER, 100);
-        book.failed(HOLDER, 0);
-        book.failed(HOLDER, 40_000);
+        book.failed(HOLDER, at(0));
+        book.failed(HOLDER, at(40_000));
         book.leased(HOLDER, 100);
         assert!(book.is_dead(&HOLDER, 40_000));
         book.leased(HOLDER, 101);
         assert!(!book.is_dead(&HOLDER, 40_000));
-        book.failed(HOLDER, 50_000);
-        book.failed(HOLDER, 90_000);
-        book.up(HOLDER);
+        book.failed(HOLDER, at(50_000));
+        book.failed(HOLDER, at(90_000));
+        book.up(HOLDER, at(90_000));
         assert!(!book.is_dead(&HOLDER, 90_000));
+    }
+
+    #[test]
+    fn the_last_dial_is_told_also_where_it_no_longer_counts() {
+        let mut book = DialBook::default();
+        book.leased(HOLDER, 100);
+        assert_eq!(book.last_dial(&HOLDER), None);
+        book.failed(HOLDER, at(40_000));
+        book.leased(HOLDER, 101);
+        let failed = LastDial { at_ms: 1_040_000, end: DialEnd::Failed };
+        assert_eq!(book.last_dial(&HOLDER), Some(failed));
+        book.up(HOLDER, at(50_000));
+        let ok = LastDial { at_ms: 1_050_000, end: DialEnd::Ok };
+        assert_eq!(book.last_dial(&HOLDER), Some(ok));
+        book.broke(HOLDER, 60_000);
+        assert_eq!(book.last_dial(&HOLDER), Some(ok));
     }
 
     #[test]

@@ -346,7 +346,7 @@ impl World {
                     }
                 }
                 Effect::Over => self.nodes[at].alive = false,
-                Effect::Changed => {}
+                Effect::Changed | Effect::HolderDialed => {}
             }
         }
     }

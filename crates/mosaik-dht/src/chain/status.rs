@@ -30,6 +30,20 @@ pub enum SlotState {
 }
 
 impl SlotState {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Unknown,
+        Self::Empty,
+        Self::Mine,
+        Self::Live,
+        Self::Dead,
+        Self::Expired,
+        Self::Left,
+        Self::Foreign,
+        Self::Forged,
+        Self::Locked,
+    ];
+
     /// One lower-case word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,6 +69,24 @@ impl SlotState {
     }
 }
 
+/// How the last try to reach a node ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastDial {
+    /// When, Unix ms by this machine's clock.
+    pub at_ms: u64,
+    /// How.
+    pub end: DialEnd,
+}
+
+/// How a dial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialEnd {
+    /// With an authenticated session, whichever side began it.
+    Ok,
+    /// Without one.
+    Failed,
+}
+
 /// One slot as it was last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotStatus {
@@ -78,6 +110,8 @@ pub struct SlotStatus {
     pub read_ago_ms: Option<u64>,
     /// Why the value is no record of this network.
     pub refused: Option<String>,
+    /// The last dial to the holder since this node's start.
+    pub last_dial: Option<LastDial>,
 }
 
 /// The chain in a few figures, for a status line.

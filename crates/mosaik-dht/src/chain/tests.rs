@@ -860,3 +860,27 @@ fn a_slot_that_was_left_is_free_for_the_next() {
     let state = status[usize::from(slot)].state;
     assert!(matches!(state, SlotState::Left | SlotState::Mine), "{state:?}");
 }
+
+/// `slots` says of each holder how the last dial ended, whatever became of its lease since.
+#[test]
+fn a_slot_tells_how_the_last_dial_of_its_holder_ended() {
+    let mut bench = Bench::new();
+    let held = (3, value_at(OTHER, 3, 1, WALL_S, WALL_S + 3600));
+    bench.round(std::slice::from_ref(&held));
+    let told = |bench: &Bench| {
+        let slots = bench.chain.slots(bench.now());
+        (slots[3].last_dial, slots[4].last_dial)
+    };
+    assert_eq!(told(&bench), (None, None));
+    bench.take();
+    bench.input(Input::DialFailed(node_id(OTHER)));
+    let failed = LastDial { at_ms: bench.now().wall_ms, end: DialEnd::Failed };
+    assert_eq!(told(&bench), (Some(failed), None));
+    assert!(bench.take().iter().any(|effect| matches!(effect, Effect::HolderDialed)));
+    bench.pass(1_000).input(Input::SessionUp(node_id(OTHER)));
+    let ok = LastDial { at_ms: bench.now().wall_ms, end: DialEnd::Ok };
+    assert_eq!(told(&bench), (Some(ok), None));
+    bench.take();
+    bench.input(Input::SessionUp(node_id(7)));
+    assert!(!bench.take().iter().any(|effect| matches!(effect, Effect::HolderDialed)));
+}
