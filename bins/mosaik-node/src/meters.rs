@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Whoever counts never waits, and a read costs the node's loop nothing.
-//! - A name closes with its unit, and none has a label: not a peer's, not an author's.
+//! - A name closes with its unit, and none has a label but `mosaik_slots`, the slots' state: not a
+//!   peer's, not an author's.
 //!
 //! Source: FORMAT.md of mosaik-api; Prometheus, "Exposition formats", text format 0.0.4.
 
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use mosaik_dht::ChainMeters;
 use mosaik_net::Traffic;
 use mosaik_proto::replica::Totals;
 
@@ -29,7 +31,10 @@ pub struct Meters {
     batches: AtomicU64,
     batches_us: AtomicU64,
     last_event_us: AtomicU64,
+    first_peer_us: AtomicU64,
     carriers: Vec<Traffic>,
+    /// None where the DHT isn't used.
+    chain: Option<ChainMeters>,
 }
 
 /// A batch of the owner's loop that is committed.
@@ -46,9 +51,16 @@ pub(crate) struct Committed {
 }
 
 impl Meters {
-    /// Meters of a node with these carriers.
-    pub fn new(carriers: Vec<Traffic>) -> Self {
-        Self { carriers, ..Self::default() }
+    /// Meters of a node with these carriers and, if it uses the DHT, this chain.
+    pub fn new(carriers: Vec<Traffic>, chain: Option<ChainMeters>) -> Self {
+        Self { carriers, chain, ..Self::default() }
+    }
+
+    /// Notes that a session was authenticated, so long after the start. Only the first counts.
+    pub(crate) fn peer_came(&self, since_start: Duration) {
+        let us = (since_start.as_micros() as u64).max(1);
+        // An error says that one came before.
+        let _ = self.first_peer_us.compare_exchange(0, us, Relaxed, Relaxed);
     }
 
     /// Notes how many events there are before anything is done.
@@ -97,6 +109,15 @@ impl Meters {
         for (name, number) in counters {
             line(name, "counter", get(number));
         }
+        if self.first_peer_us.load(Relaxed) > 0 {
+            line("first_peer_seconds", "gauge", seconds(&self.first_peer_us));
+        }
+        if let Some(chain) = &self.chain {
+            line("dht_lookups_total", "counter", chain.lookups().to_string());
+            line("dht_puts_total", "counter", chain.puts().to_string());
+            line("dht_conflicts_total", "counter", chain.conflicts().to_string());
+            line("dht_stored_nodes", "gauge", chain.stored_at().to_string());
+        }
         for (name, number) in self.traffic() {
             line(&format!("{name}_total"), "counter", number.to_string());
         }
@@ -106,6 +127,12 @@ impl Meters {
             "# TYPE mosaik_batch_seconds summary\n\
              mosaik_batch_seconds_count {count}\nmosaik_batch_seconds_sum {sum}\n"
         );
+        if let Some(chain) = &self.chain {
+            text.push_str("# TYPE mosaik_slots gauge\n");
+            for (state, slots) in chain.states() {
+                let _ = writeln!(text, "mosaik_slots{{state=\"{}\"}} {slots}", state.as_str());
+            }
+        }
         text
     }
 
@@ -147,6 +174,39 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_first_peer_is_timed_and_no_later_one() {
+        let meters = Meters::default();
+        assert!(!meters.text().contains("first_peer"), "nobody has come yet");
+        meters.peer_came(Duration::from_millis(1500));
+        meters.peer_came(Duration::from_millis(9000));
+        assert!(meters.text().contains("\nmosaik_first_peer_seconds 1.500000\n"));
+    }
+
+    #[tokio::test]
+    async fn a_chain_tells_of_every_state_that_a_slot_can_have() {
+        let keys = mosaik_core::key::Network::Public("x".into()).keys();
+        let key = ed25519_dalek::SigningKey::from_bytes(&[1; 32]);
+        let mut config = mosaik_dht::ChainConfig::new(keys, key);
+        // Nobody listens there, and nothing is sent beyond this machine.
+        config.dht_bootstrap = vec!["127.0.0.1:9".into()];
+        let (chain, _events) = mosaik_dht::ChainClient::spawn(config);
+        let text = Meters::new(Vec::new(), Some(chain.meters())).text();
+        for line in [
+            "mosaik_dht_lookups_total 0",
+            "mosaik_dht_puts_total 0",
+            "mosaik_dht_conflicts_total 0",
+            "mosaik_dht_stored_nodes 0",
+            "mosaik_slots{state=\"unknown\"} 16",
+            "mosaik_slots{state=\"live\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let states = text.lines().filter(|line| line.starts_with("mosaik_slots{"));
+        assert_eq!(states.count(), 10);
+        assert!(text.lines().all(|line| line.starts_with('#') || line.split(' ').count() == 2));
     }
 
     #[test]

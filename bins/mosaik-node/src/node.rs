@@ -107,6 +107,7 @@ impl Node {
             chain.reach = reach(&config);
             ChainClient::spawn(chain)
         });
+        let meters = chain.as_ref().map(|(chain, _)| chain.meters());
         let author_key = SigningKey::from_bytes(&own.author);
         let author = AuthorId(author_key.verifying_key().to_bytes());
         let id = net.node_id();
@@ -118,7 +119,7 @@ impl Node {
             addresses: own_addresses.direct.clone(),
         };
         let (handle, desk) =
-            handle(Snapshot::beginning(author, ticket), Meters::new(vec![net.traffic()]));
+            handle(Snapshot::beginning(author, ticket), Meters::new(vec![net.traffic()], meters));
         let reads = Reads::new(store.readers());
         let parts = Parts {
             store,

@@ -378,6 +378,7 @@ impl Owner {
             }
             Effect::Opened { session, peer, .. } => {
                 self.open.insert(*session, *peer);
+                self.desk.meters.peer_came(self.started.elapsed());
                 if let Some(chain) = &self.chain {
                     chain.session_up(*peer);
                 }

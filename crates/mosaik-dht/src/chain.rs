@@ -114,6 +114,8 @@ pub enum Input {
         slot: u8,
         /// At which seq.
         seq: i64,
+        /// Whether they refused it for another value: by `cas`, or by seq.
+        refused: bool,
     },
     /// The node's situation is now this.
     Situation(Situation),
@@ -195,6 +197,8 @@ pub struct Chain {
     claim_not_before_ms: u64,
     /// Slots lost in a row: the exponent of the back-off.
     losses: u32,
+    /// See [`Chain::conflicts`].
+    conflicts: u64,
 }
 
 impl Chain {
@@ -217,6 +221,7 @@ impl Chain {
             job: Job::Idle,
             claim_not_before_ms: 0,
             losses: 0,
+            conflicts: 0,
         }
     }
 
@@ -225,11 +230,17 @@ impl Chain {
         self.held.as_ref().map(|held| held.slot)
     }
 
+    /// How often another's value was in the way of ours: puts that were refused for it, and slots that
+    /// were lost to it without a refusal.
+    pub fn conflicts(&self) -> u64 {
+        self.conflicts
+    }
+
     /// Takes one input and appends what must be done to `effects`. Never fails.
     pub fn handle(&mut self, now: Now, draw: &mut Draw, input: Input, effects: &mut Vec<Effect>) {
         if self.job.is_leaving() {
             // A farewell waits for its answer only.
-            if let Input::PutOk { slot, seq } | Input::PutFailed { slot, seq } = input {
+            if let Input::PutOk { slot, seq } | Input::PutFailed { slot, seq, .. } = input {
                 self.on_farewell(slot, seq, effects);
             }
             return;
@@ -241,7 +252,9 @@ impl Chain {
                 self.on_read_ended(now, draw, slot, answered > 0, effects);
             }
             Input::PutOk { slot, seq } => self.on_put_ok(now, draw, slot, seq, effects),
-            Input::PutFailed { slot, seq } => self.on_put_failed(now, slot, seq, effects),
+            Input::PutFailed { slot, seq, refused } => {
+                self.on_put_failed(now, slot, seq, refused, effects);
+            }
             Input::Situation(situation) => self.on_situation(now, draw, situation),
             Input::DialFailed(node) => {
                 let was_dead = self.dials.is_dead(&node, now.mono_ms);

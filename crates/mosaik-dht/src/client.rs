@@ -16,7 +16,7 @@ use std::{
 
 use ed25519_dalek::SigningKey;
 use futures_lite::StreamExt;
-use mainline::{Dht, MutableItem, async_dht::AsyncDht};
+use mainline::{Dht, MutableItem, async_dht::AsyncDht, errors::PutMutableError};
 use mosaik_core::{id::NodeId, key::NetworkKeys, reach::Reach};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -25,6 +25,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+pub use self::meters::ChainMeters;
+use self::meters::Counters;
 use crate::{
     chain::{Candidate, Chain, Draw, Effect, Input, Now, Situation, SlotStatus, Summary},
     record::Neighbour,
@@ -116,6 +118,7 @@ impl ChainClient {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (slots, snapshot) = watch::channel(chain.slots(now(started)));
         let (answers, answered) = mpsc::channel(INBOX_MAX);
+        let counters = Arc::new(Counters::default());
         let worker = Worker {
             keys,
             config,
@@ -131,9 +134,10 @@ impl ChainClient {
             answers,
             jobs: JoinSet::new(),
             farewells: Vec::new(),
+            counters: Arc::clone(&counters),
         };
         tokio::spawn(worker.run(situations, inbox, answered));
-        (ChainHandle { situation: Arc::new(situation), commands, snapshot }, receiver)
+        (ChainHandle { situation: Arc::new(situation), commands, snapshot, counters }, receiver)
     }
 }
 
@@ -143,6 +147,7 @@ pub struct ChainHandle {
     situation: Arc<watch::Sender<Situation>>,
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Vec<SlotStatus>>,
+    counters: Arc<Counters>,
 }
 
 impl ChainHandle {
@@ -195,6 +200,11 @@ impl ChainHandle {
     /// Follows the slots: changes whenever something was learned about one.
     pub fn watch_slots(&self) -> watch::Receiver<Vec<SlotStatus>> {
         self.snapshot.clone()
+    }
+
+    /// What is counted. Keeps the task no longer than the handles do.
+    pub fn meters(&self) -> ChainMeters {
+        ChainMeters::new(Arc::clone(&self.counters), self.snapshot.clone())
     }
 
     /// Leaves a tombstone in the own slot and ends the task; waits at most 3 s. Whether storage
@@ -256,6 +266,7 @@ struct Worker {
     answers: mpsc::Sender<Input>,
     jobs: JoinSet<()>,
     farewells: Vec<oneshot::Sender<()>>,
+    counters: Arc<Counters>,
 }
 
 impl Worker {
@@ -351,6 +362,7 @@ impl Worker {
                 Effect::Over => over = true,
             }
         }
+        self.counters.conflicts(self.chain.conflicts());
         let slots = self.chain.slots(now);
         self.slots.send_if_modified(|before| {
             let news = *before != slots;
@@ -424,6 +436,7 @@ impl Worker {
             });
             return;
         };
+        self.counters.lookup();
         let (dht, key) = (dht.clone(), self.keys.public_key(slot));
         self.jobs.spawn(async move {
             tokio::time::sleep(wait).await;
@@ -447,10 +460,12 @@ impl Worker {
         let seq = value.seq;
         let DhtState::On(dht) = &self.dht else {
             self.jobs.spawn(async move {
-                let _ = answers.send(Input::PutFailed { slot, seq }).await;
+                let _ = answers.send(Input::PutFailed { slot, seq, refused: false }).await;
             });
             return;
         };
+        self.counters.put();
+        let counters = Arc::clone(&self.counters);
         let (dht, key) = (dht.clone(), self.keys.public_key(slot));
         self.jobs.spawn(async move {
             let SlotValue { seq, signature, value } = value;
@@ -458,11 +473,14 @@ impl Worker {
             let input = match dht.put_mutable(item, cas).await {
                 Ok(outcome) => {
                     debug!(slot, seq, stored_at = outcome.stored_at, "slot written");
+                    counters.stored_at(outcome.stored_at);
                     Input::PutOk { slot, seq }
                 }
                 Err(error) => {
                     debug!(slot, seq, %error, "slot not written");
-                    Input::PutFailed { slot, seq }
+                    counters.stored_at(0);
+                    let refused = matches!(error, PutMutableError::Concurrency(_));
+                    Input::PutFailed { slot, seq, refused }
                 }
             };
             let _ = answers.send(input).await;
@@ -551,5 +569,6 @@ fn resolve(hosts: &[String]) -> io::Result<Vec<SocketAddrV4>> {
     }
 }
 
+mod meters;
 #[cfg(test)]
 mod tests;

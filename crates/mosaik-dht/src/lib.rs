@@ -12,5 +12,5 @@ pub mod record;
 pub mod slot;
 
 pub use chain::{Candidate, DialEnd, LastDial, SlotState, SlotStatus, Summary};
-pub use client::{ChainClient, ChainConfig, ChainEvent, ChainHandle};
+pub use client::{ChainClient, ChainConfig, ChainEvent, ChainHandle, ChainMeters};
 pub use record::{Hint, Neighbour};

@@ -128,6 +128,8 @@ pub(super) struct Put {
     superseded: Vec<[u8; 32]>,
     purpose: Purpose,
     retried: bool,
+    /// Whether storage nodes refused it for another value.
+    refused: bool,
 }
 
 impl Chain {
@@ -160,7 +162,7 @@ impl Chain {
             }
             &Job::Putting { ref put, until_ms } if until_ms <= now.mono_ms => {
                 let (slot, seq) = (put.slot, put.value.seq);
-                self.on_put_failed(now, slot, seq, effects);
+                self.on_put_failed(now, slot, seq, false, effects);
             }
             &Job::Leaving { slot, seq, until_ms } if until_ms <= now.mono_ms => {
                 self.on_farewell(slot, seq, effects);
@@ -214,10 +216,13 @@ impl Chain {
         now: Now,
         slot: u8,
         seq: i64,
+        refused: bool,
         effects: &mut Vec<Effect>,
     ) {
         match std::mem::replace(&mut self.job, Job::Idle) {
-            Job::Putting { put, .. } if put.is(slot, seq) => {
+            Job::Putting { mut put, .. } if put.is(slot, seq) => {
+                self.conflicts += u64::from(refused);
+                put.refused |= refused;
                 if put.purpose == Purpose::Release {
                     return;
                 }
@@ -316,7 +321,10 @@ impl Chain {
                 match top.record().filter(|record| record.node == self.node) {
                     // Written by another copy of this node: one slot serves both.
                     Some(record) if !record.lease.is_tombstone() => self.adopt(now, slot, &top),
-                    _ => self.lose(now, draw),
+                    _ => {
+                        self.conflicts += 1;
+                        self.lose(now, draw);
+                    }
                 }
             }
             // Storage nodes have forgotten it, or never took it.
@@ -390,6 +398,7 @@ impl Chain {
         let theirs =
             newer.is_some() && matches!(self.state(now, slot), SlotState::Live | SlotState::Locked);
         if theirs || held.slot != slot {
+            self.conflicts += u64::from(theirs);
             return self.lose(now, draw);
         }
         self.put(now, draw, slot, Purpose::Hold, effects);
@@ -417,6 +426,7 @@ impl Chain {
         let ours = values.last().is_some_and(|top| top.digest == put.digest);
         let ours_alone = ours && values.len() == 1;
         if third {
+            self.conflicts += u64::from(!put.refused);
             self.lose(now, draw);
             effects.push(Effect::Changed);
         } else if ours_alone || (ours && put.retried) {
@@ -501,6 +511,7 @@ impl Chain {
             superseded,
             purpose,
             retried: false,
+            refused: false,
         };
         self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
     }

@@ -264,7 +264,7 @@ impl World {
                     let input = if most {
                         Input::PutOk { slot, seq }
                     } else {
-                        Input::PutFailed { slot, seq }
+                        Input::PutFailed { slot, seq, refused: true }
                     };
                     self.input(node, input);
                 }

@@ -476,13 +476,13 @@ fn nodes_prefer_different_slots_of_an_empty_chain() {
 fn a_failed_put_is_read_again_and_sent_once_more_without_cas() {
     let mut bench = Bench::new();
     let (slot, value, _) = bench.round(&[]).put().expect("an empty chain");
-    bench.input(Input::PutFailed { slot, seq: value.seq });
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
     assert_eq!(bench.reads(), [[slot]]);
     bench.input(Input::ReadEnded { slot, answered: 20 });
     let (again_slot, again, cas) = bench.put().expect("once more");
     assert_eq!((again_slot, &again, cas), (slot, &value, None));
     // A second refusal, and still nothing of ours there: lost.
-    bench.input(Input::PutFailed { slot, seq: value.seq });
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
     bench.input(Input::ReadEnded { slot, answered: 20 });
     assert!(bench.put().is_none());
     assert_eq!(bench.chain.held(), None);
@@ -492,7 +492,7 @@ fn a_failed_put_is_read_again_and_sent_once_more_without_cas() {
 fn a_failed_put_that_is_out_there_all_the_same_holds_the_slot() {
     let mut bench = Bench::new();
     let (slot, value, _) = bench.round(&[]).put().expect("an empty chain");
-    bench.input(Input::PutFailed { slot, seq: value.seq });
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
     bench.input(Input::Value { slot, value: value.clone() });
     bench.input(Input::ReadEnded { slot, answered: 20 });
     assert!(bench.put().is_none());
@@ -503,7 +503,7 @@ fn a_failed_put_that_is_out_there_all_the_same_holds_the_slot() {
 fn a_third_value_after_a_failed_put_means_the_slot_is_lost() {
     let mut bench = Bench::new();
     let (slot, value, _) = bench.round(&[]).put().expect("an empty chain");
-    bench.input(Input::PutFailed { slot, seq: value.seq });
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
     let theirs = live(OTHER, slot, value.seq + 1);
     bench.input(Input::Value { slot, value: theirs.1.clone() });
     assert_eq!(bench.found(), [(node_id(OTHER), slot)]);
@@ -525,7 +525,7 @@ fn an_unanswered_put_and_an_unanswered_read_after_it_decide_nothing() {
     bench.input(Input::Value { slot, value: value.clone() });
     bench.input(Input::ReadEnded { slot, answered: 20 });
     let (_, renewed, _) = bench.put().expect("a renewal");
-    bench.input(Input::PutFailed { slot, seq: renewed.seq });
+    bench.input(Input::PutFailed { slot, seq: renewed.seq, refused: true });
     bench.input(Input::ReadEnded { slot, answered: 0 });
     assert_eq!(bench.chain.held(), Some(slot));
 }
@@ -757,7 +757,7 @@ fn strange_inputs_change_nothing() {
     bench.input(Input::Value { slot: 16, value: live(OTHER, 5, 1).1 });
     bench.input(Input::ReadEnded { slot: 255, answered: 1 });
     bench.input(Input::PutOk { slot: 3, seq: 1 });
-    bench.input(Input::PutFailed { slot: 3, seq: 1 });
+    bench.input(Input::PutFailed { slot: 3, seq: 1, refused: true });
     assert!(bench.take().is_empty());
 }
 
@@ -883,4 +883,22 @@ fn a_slot_tells_how_the_last_dial_of_its_holder_ended() {
     bench.take();
     bench.input(Input::SessionUp(node_id(7)));
     assert!(!bench.take().iter().any(|effect| matches!(effect, Effect::HolderDialed)));
+}
+
+#[test]
+fn a_value_in_the_way_is_one_conflict_whether_a_put_is_refused_for_it_or_a_read_shows_it() {
+    let mut bench = Bench::new();
+    let (slot, value, _) = bench.round(&[]).put().expect("an empty chain");
+    let theirs = value_at(OTHER, slot, value.seq, WALL_S, WALL_S + 3600);
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
+    bench.input(Input::Value { slot, value: theirs.clone() });
+    bench.input(Input::ReadEnded { slot, answered: 20 });
+    assert_eq!((bench.chain.held(), bench.chain.conflicts()), (None, 1));
+
+    // Nobody refused it, and it was lost all the same.
+    let (mut bench, slot, value) = Bench::claimed();
+    assert_eq!(bench.chain.conflicts(), 0);
+    let theirs = value_at(OTHER, slot, value.seq + 1, WALL_S, WALL_S + 3600);
+    bench.next_round(&[(slot, theirs)]);
+    assert_eq!((bench.chain.held(), bench.chain.conflicts()), (None, 1));
 }

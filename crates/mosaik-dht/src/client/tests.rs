@@ -101,6 +101,11 @@ async fn a_claimed_slot_is_seen_by_a_fresh_reader_and_a_tombstone_after_leaving(
 
     holder.leave().await;
     let (late, _events) = ChainClient::spawn(config(&net, public(), 3));
+    // What was done is counted, also after the end of the task.
+    let meters = holder.meters();
+    assert!(meters.lookups() >= 16 && meters.puts() >= 2, "{meters:?}");
+    assert!(meters.stored_at() > 0, "{meters:?}");
+    assert_eq!(meters.states().values().sum::<usize>(), 16);
     let left =
         slot_that(&late, |slot| slot.slot == mine.slot && slot.state != SlotState::Unknown).await;
     assert_eq!(left.state, SlotState::Left);
