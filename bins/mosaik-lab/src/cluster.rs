@@ -68,6 +68,7 @@ pub struct Builder {
     network: Option<String>,
     nodes: usize,
     dht_nodes: usize,
+    dht_bootstrap: Vec<String>,
     relay: bool,
     exclusive: bool,
     group: Group,
@@ -109,6 +110,7 @@ impl Cluster {
             network: None,
             nodes: 0,
             dht_nodes: dht::NODES,
+            dht_bootstrap: Vec::new(),
             relay: true,
             exclusive: false,
             group: Group::Shared,
@@ -163,13 +165,14 @@ impl Cluster {
     pub fn join_arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> = vec!["--network".into(), self.network.clone()];
         arguments.extend(["--listen", "127.0.0.1:0", "--lab"].map(str::to_owned));
-        match &self.dht {
-            None => arguments.push("--no-dht".into()),
-            Some(dht) => {
-                for address in dht.bootstrap().iter().take(BOOTSTRAP_NODES) {
-                    arguments.extend(["--dht-bootstrap".into(), address.clone()]);
-                }
-            }
+        let bootstrap = self.dht.as_ref().map_or(&self.settings.dht_bootstrap[..], |dht| {
+            &dht.bootstrap()[..dht.nodes().min(BOOTSTRAP_NODES)]
+        });
+        if bootstrap.is_empty() {
+            arguments.push("--no-dht".into());
+        }
+        for address in bootstrap {
+            arguments.extend(["--dht-bootstrap".into(), address.clone()]);
         }
         match &self.relay {
             None => arguments.push("--no-relay".into()),
@@ -280,6 +283,14 @@ impl Builder {
     #[must_use]
     pub fn dht(mut self, nodes: usize) -> Self {
         self.dht_nodes = nodes;
+        self
+    }
+
+    /// A DHT that somebody else runs, by these nodes, rather than one of its own.
+    #[must_use]
+    pub fn dht_of(mut self, bootstrap: impl IntoIterator<Item = String>) -> Self {
+        self.dht_nodes = 0;
+        self.dht_bootstrap = bootstrap.into_iter().collect();
         self
     }
 

@@ -14,6 +14,7 @@ mod look;
 mod network;
 mod output;
 mod run;
+mod serve;
 mod settings;
 mod slots;
 mod wait;
@@ -194,6 +195,11 @@ pub(crate) enum Noun {
     Backup {
         #[command(subcommand)]
         verb: BackupVerb,
+    },
+    /// Run a service that a closed network needs; no node, and no network id
+    Serve {
+        #[command(subcommand)]
+        what: Service,
     },
     /// Print the completions for a shell
     Completions {
@@ -441,6 +447,13 @@ pub(crate) enum BackupVerb {
     },
 }
 
+/// What can be served.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// A plain Mainline DHT node: where nodes without internet find each other (--dht-bootstrap)
+    Dht(serve::DhtFlags),
+}
+
 /// What to show of the settings.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConfigShow {
@@ -510,6 +523,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
             );
             Ok(())
         }
+        Some(Noun::Serve { what: Service::Dht(flags) }) => serve::dht(flags, json),
         Some(Noun::Network { verb }) => match verb {
             None | Some(NetworkVerb::List) => network::list(&place, json),
             Some(NetworkVerb::New { label }) => network::new(&place, label.as_deref(), json),

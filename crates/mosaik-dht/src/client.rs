@@ -544,7 +544,7 @@ fn build(
 }
 
 /// Mainline speaks IPv4 alone. A name that doesn't resolve is passed over while another does.
-fn resolve(hosts: &[String]) -> io::Result<Vec<SocketAddrV4>> {
+pub(crate) fn resolve(hosts: &[String]) -> io::Result<Vec<SocketAddrV4>> {
     let mut addresses = Vec::new();
     let mut failed = None;
     for host in hosts {

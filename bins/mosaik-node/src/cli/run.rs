@@ -157,14 +157,14 @@ fn reload(log: &Log, again: &impl Fn() -> Result<Config, Failed>) {
     }
 }
 
-struct Signals {
+pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
@@ -172,7 +172,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.interrupt.recv() => Wish::Stop,
             _ = self.terminate.recv() => Wish::Stop,
@@ -182,7 +182,7 @@ impl Signals {
 }
 
 /// What a signal asks for.
-enum Wish {
+pub(super) enum Wish {
     Stop,
     Reload,
 }

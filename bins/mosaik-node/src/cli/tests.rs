@@ -145,6 +145,8 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
         "config --origin",
         "config list",
         "config check",
+        "serve dht",
+        "serve dht --listen 127.0.0.1:6881 --bootstrap a:1 --bootstrap b:2 --public-ip 192.0.2.1 --json",
         "completions bash",
         "run",
     ] {
