@@ -86,7 +86,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         "mosaik-node",
         &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-net", "mosaik-proto", "mosaik-store"],
     ),
-    ("mosaik-lab", &["mosaik-api", "mosaik-core", "mosaik-node", "mosaik-proto", "mosaik-store"]),
+    (
+        "mosaik-lab",
+        &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-node", "mosaik-proto", "mosaik-store"],
+    ),
     (
         "mosaik-tests",
         &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-lab", "mosaik-proto", "mosaik-sim"],

@@ -5,6 +5,7 @@
 //! A target that is missed is printed, and is no error.
 
 mod append;
+mod bootstrap;
 mod catch_up;
 mod compare;
 mod figure;
@@ -30,6 +31,9 @@ const TURN_MAX: std::time::Duration = std::time::Duration::from_secs(20 * 60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
+    /// What is no workload, and measured by itself; without it all workloads are.
+    #[arg(value_enum, conflicts_with_all = ["quick", "only", "events"])]
+    part: Option<Part>,
     /// All but the cases of a million events.
     #[arg(long)]
     quick: bool,
@@ -45,6 +49,13 @@ pub(crate) struct Bench {
     /// On which disk: a directory in which a temporary one is made; otherwise the system's.
     #[arg(long)]
     dir: Option<PathBuf>,
+}
+
+/// A part that takes long, or that says nothing of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// How soon nodes find each other through the DHT.
+    Bootstrap,
 }
 
 /// What is measured.
@@ -95,6 +106,11 @@ async fn measure(asked: Bench) -> Result<()> {
     let mut run = Run { report, place, quick: asked.quick, events: asked.events };
     let chosen = |workload| asked.only.is_empty() || asked.only.contains(&workload);
     run.report.begin(&run.place)?;
+    if let Some(Part::Bootstrap) = asked.part {
+        bootstrap::all(&mut run).await?;
+        run.report.end();
+        return Ok(());
+    }
     if chosen(Workload::W2) {
         compare::frontier(&mut run)?;
     }

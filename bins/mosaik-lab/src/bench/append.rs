@@ -67,7 +67,7 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
 }
 
 /// A node that knows nobody.
-fn config(data_dir: PathBuf) -> Config {
+pub(super) fn config(data_dir: PathBuf) -> Config {
     Config {
         data_dir,
         name: "bench".to_owned(),

@@ -156,7 +156,7 @@ mod tests {
         let bytes = written(&value);
         assert_eq!(
             bytes,
-            b"d1:eli301e0:e1:rd2:id3:\0\0\03:seqi-9223372036854775808ee1:y1:re".as_slice()
+            b"d1:eli301e0:e1:rd2:id3:\x00\x00\x003:seqi-9223372036854775808ee1:y1:re".as_slice()
         );
         assert_eq!(Value::read(&bytes), Some(value));
     }
