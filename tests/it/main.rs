@@ -1,6 +1,7 @@
 //! Tests of the whole, in one binary: the repository's own rules, and real processes.
 
 mod bad_input;
+mod bootstrap;
 mod closed_network;
 mod fuzz;
 mod hostile_sizes;

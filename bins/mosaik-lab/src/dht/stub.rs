@@ -255,6 +255,11 @@ impl StubDht {
         self.ledger().storages[node].place(*key, item.clone(), true, Instant::now());
     }
 
+    /// From now on no node answers or takes anything.
+    pub fn silence(&self) {
+        self.ledger().silent = true;
+    }
+
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,11 +20,13 @@ pub(super) struct Ledger {
     pub(super) storages: Vec<Storage>,
     pub(super) puts: Vec<Put>,
     pub(super) requests: BTreeMap<Target, Requests>,
+    /// Nobody answers any more.
+    pub(super) silent: bool,
 }
 
 impl Ledger {
     pub(super) fn new(storages: Vec<Storage>) -> Self {
-        Self { storages, puts: Vec::new(), requests: BTreeMap::new() }
+        Self { storages, puts: Vec::new(), requests: BTreeMap::new(), silent: false }
     }
 
     /// The counters of a target.

@@ -96,6 +96,9 @@ impl Node {
         let answer = Answer { nodes: nodes.as_deref(), ..Answer::default() };
         let token = self.token(from);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if ledger.silent {
+            return None;
+        }
         let answer = match query {
             Ok(Query::Ping | Query::FindNode { .. }) => Ok(answer),
             Ok(Query::GetPeers { .. }) => Ok(Answer { token: Some(&token), ..answer }),

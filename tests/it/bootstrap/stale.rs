@@ -1,0 +1,58 @@
+//! Storage nodes that hold what others have replaced.
+
+use mosaik_core::key::SLOTS;
+use mosaik_dht::SlotState;
+use mosaik_lab::dht::NODES;
+
+use super::{Dht, WRITES_MAX, node_id, now_us, on_every_dht};
+
+const HOUR_US: i64 = 3_600_000_000;
+
+impl Dht {
+    /// Pins an item in the last nodes, so many.
+    fn pin(&self, nodes: usize, slot: u8, item: &mosaik_lab::dht::stub::Item) {
+        for node in NODES - nodes..NODES {
+            self.stub.pin(node, &self.keys.public_key(slot), item);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_an_old_and_a_new_value_both_are_dialed_and_the_new_one_decides() {
+    on_every_dht(|dht| async move {
+        let (old, new) =
+            (dht.record(8, 3, now_us() - HOUR_US, 600), dht.record(9, 3, now_us(), 60));
+        dht.place(3, &new);
+        dht.pin(6, 3, &old);
+        let mut reader = dht.reader(1);
+        let found = reader.look().await;
+        for node in [8, 9] {
+            let found = found.iter().filter(|found| found.node == node_id(node)).count();
+            assert_eq!(found, 1, "{}: node {node}", dht.name);
+        }
+        let slot = &reader.handle.slots()[3];
+        assert_eq!((slot.state, slot.holder), (SlotState::Live, Some(node_id(9))), "{}", dht.name);
+    })
+    .await;
+}
+
+/// Most storage nodes are stuck with an old value, and refuse what is to replace the newest. That
+/// the put fails decides nothing: it is out there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_is_taken_though_most_storage_nodes_keep_an_old_value() {
+    on_every_dht(|dht| async move {
+        for slot in 0..SLOTS as u8 {
+            dht.place(slot, &dht.signed(slot, now_us() - HOUR_US, b"garbage"));
+            dht.pin(12, slot, &dht.signed(slot, now_us() - 2 * HOUR_US, b"older garbage"));
+        }
+        let node = dht.node(1);
+        let claimed = node.holds().await;
+        let found = dht.reader(2).find(1).await;
+        assert_eq!(found.slot, claimed.slot, "{}", dht.name);
+        let writes = dht.writes();
+        // One, unless the machine is so busy that all who would have kept it were too slow.
+        assert!(writes.len() <= WRITES_MAX, "{}: {writes:#?}", dht.name);
+        dht.check_seqs();
+    })
+    .await;
+}
