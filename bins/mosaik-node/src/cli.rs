@@ -13,6 +13,7 @@ mod flags;
 mod look;
 mod network;
 mod output;
+mod qr;
 mod run;
 mod serve;
 mod settings;
@@ -415,9 +416,16 @@ pub(crate) enum NetworkVerb {
         /// What to call it here; nobody else sees that
         #[arg(long, value_name = "LABEL")]
         label: Option<String>,
+        /// Print the id as a QR code too
+        #[arg(long)]
+        qr: bool,
     },
     /// Print the id of one, the secret included
-    Show,
+    Show {
+        /// Print it as a QR code too
+        #[arg(long)]
+        qr: bool,
+    },
 }
 
 /// What can be done with the store.
@@ -526,8 +534,13 @@ fn execute(cli: Cli) -> Result<(), Failed> {
         Some(Noun::Serve { what: Service::Dht(flags) }) => serve::dht(flags, json),
         Some(Noun::Network { verb }) => match verb {
             None | Some(NetworkVerb::List) => network::list(&place, json),
-            Some(NetworkVerb::New { label }) => network::new(&place, label.as_deref(), json),
-            Some(NetworkVerb::Show) => network::show(&place, json),
+            Some(NetworkVerb::New { qr: true, .. } | NetworkVerb::Show { qr: true }) if json => {
+                Err(Failed::usage("--qr draws for people, --json writes for programs: choose one"))
+            }
+            Some(NetworkVerb::New { label, qr }) => {
+                network::new(&place, label.as_deref(), qr, json)
+            }
+            Some(NetworkVerb::Show { qr }) => network::show(&place, qr, json),
         },
         Some(Noun::Backup { verb: BackupVerb::Restore { file } }) => {
             backup::restore(&place, &file, json)

@@ -471,7 +471,16 @@ fn a_secret_id_is_shown_where_it_is_asked_for_and_nowhere_else() {
     let id = made.stdout.trim().to_owned();
     assert_eq!(id.len(), 117);
     assert!(!made.stderr.contains(&id[5..]));
+    let key = made.stderr.lines().find(|line| line.contains("author.key")).expect("it says where");
+    let key = key.split_whitespace().last().expect("a path").trim_end_matches('.');
+    let key = fs::read_to_string(key).expect("it is there");
+    assert!(key.trim().len() == 64 && !made.stderr.contains(key.trim()), "{}", made.stderr);
     assert_eq!(place.run("network show").is(0).stdout.trim(), id);
+    let drawn = place.run("network show --qr").is(0).stdout;
+    let (first, code) = drawn.split_once('\n').expect("more than a line");
+    assert!(first == id && code.lines().count() > 20 && !code.contains('\u{1b}'), "{drawn}");
+    place.run("network show --qr --json").fails(2, &["--qr"]);
+    place.run("network new --qr --json").fails(2, &["--qr"]);
     assert_eq!(place.run("network show --json").json()["network"]["id"], id.as_str());
 
     let line = "--no-dht --no-relay --lab --listen 127.0.0.1:0 --log-level trace";
@@ -514,6 +523,40 @@ fn a_secret_id_is_shown_where_it_is_asked_for_and_nowhere_else() {
     let by_id = Done::of(by_id).is(0).stdout;
     assert!(by_id.contains("secret, fingerprint") && !by_id.contains(&id[5..40]), "{by_id}");
     place.run("export --format jsonl").is(0);
+}
+
+/// It must not wait for a DHT that doesn't answer, and Ctrl-C is how it is meant to end.
+#[test]
+fn who_watches_the_slots_is_answered_at_once_until_ctrl_c() {
+    let place = Place::new();
+    let node = place.node("demo");
+    let mut watch = place.command("slots --watch --json");
+    let mut watch = watch.stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    let first: Json = serde_json::from_str(&first).expect("a document");
+    assert_eq!((&first["schema"], &first["slots"]), (&Json::from(1), &Json::Array(Vec::new())));
+    let pid = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert!(watch.wait().expect("it ends").success());
+    place.run("slots --watch show 3").fails(2, &["list"]);
+    node.stop();
+    place.run("slots --watch").fails(3, &["start one with"]);
+}
+
+/// One wrong letter must not become another network: who copies an id by hand is told.
+#[test]
+fn a_secret_id_with_one_changed_letter_is_called_mistyped() {
+    let place = Place::new();
+    let id = place.run("network new").is(0).stdout.trim().to_owned();
+    for at in [5, 40, 80, id.len() - 1] {
+        let other = if &id[at..=at] == "q" { "p" } else { "q" };
+        let mistyped = format!("{}{other}{}", &id[..at], &id[at + 1..]);
+        let done = place.run(&format!("--network {mistyped} network show")).is(2);
+        assert!(done.stderr.contains("mistyped"), "{at}: {}", done.stderr);
+        assert!(!done.stderr.contains(&mistyped[6..40]), "{}", done.stderr);
+        place.run(&format!("--network {mistyped} --no-dht --no-relay")).fails(2, &["mistyped"]);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::{
     Failed, Place, connect,
     look::only_known,
     output::{note, plain, print, print_json, print_table},
+    qr::print_qr,
 };
 use crate::directory::{self, Directory, known_networks};
 
@@ -67,7 +68,7 @@ fn public_name(network: &Network) -> Option<&str> {
 }
 
 /// Makes a secret network, keeps it here, and prints its id.
-pub(super) fn new(place: &Place, label: Option<&str>, json: bool) -> Result<(), Failed> {
+pub(super) fn new(place: &Place, label: Option<&str>, qr: bool, json: bool) -> Result<(), Failed> {
     if place.network.is_some() || place.network_file.is_some() {
         return Err(Failed::usage(
             "network new makes a network with an id of its own: leave --network out; to join the \
@@ -90,13 +91,18 @@ pub(super) fn new(place: &Place, label: Option<&str>, json: bool) -> Result<(), 
         return print_network(&network, label, &directory);
     }
     print(&network)?;
+    if qr {
+        print_qr(&network.to_string())?;
+    }
     note(format!(
         "\nThis id is the only key to the network: who has it reads and writes all, and without it \
-         nobody joins.\nKeep a copy where it is safe. It is also in {}.\n\n\
+         nobody joins.\nKeep a copy where it is safe. It is also in {}.\n\
+         The key of its creator, as whom this machine writes, is saved in {}.\n\n\
          Run a node here:     mosaik-node{} --network-file {}\n\
          On another machine:  put the id into a file that only you can read, then\n\
          \x20                    mosaik-node --network-file FILE",
         directory.path().join("network").display(),
+        directory.path().join("author.key").display(),
         if place.data_dir.is_some() {
             format!(" --data-dir {}", connect::quoted(&data_dir.display().to_string()))
         } else {
@@ -108,7 +114,7 @@ pub(super) fn new(place: &Place, label: Option<&str>, json: bool) -> Result<(), 
 }
 
 /// Prints a network's id, the secret included.
-pub(super) fn show(place: &Place, json: bool) -> Result<(), Failed> {
+pub(super) fn show(place: &Place, qr: bool, json: bool) -> Result<(), Failed> {
     let spot = connect::spot(place)?;
     let network = match connect::named_network(spot.network.as_ref())? {
         Some(network) => network,
@@ -119,6 +125,9 @@ pub(super) fn show(place: &Place, json: bool) -> Result<(), Failed> {
         return print_network(&network, directory.label().as_deref(), &directory);
     }
     print(&network)?;
+    if qr {
+        print_qr(&network.to_string())?;
+    }
     note(format!("fingerprint  {}", network.keys().fingerprint));
     note(match network.kind() {
         NetworkKind::Public => "public: anyone who knows this name can join and write",
