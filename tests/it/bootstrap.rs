@@ -223,7 +223,7 @@ impl Client {
     async fn find(&mut self, node: u8) -> Candidate {
         let is_it = |event| match event {
             ChainEvent::Found(found) if found.node == node_id(node) => Some(found),
-            ChainEvent::Found(_) | ChainEvent::State(_) => None,
+            ChainEvent::Found(_) | ChainEvent::State(_) | ChainEvent::Nodes(_) => None,
         };
         self.event("a holder", is_it).await
     }

@@ -21,6 +21,7 @@ async fn a_client_among_silent_nodes_says_so_and_leaves() {
     let summary = node.event("a state", |event| match event {
         ChainEvent::State(summary) => Some(summary),
         ChainEvent::Found(found) => panic!("nobody is there: {found:?}"),
+        ChainEvent::Nodes(nodes) => panic!("nobody answers: {nodes:?}"),
     });
     let summary = summary.await;
     assert!(!summary.answering);
@@ -42,7 +43,7 @@ async fn a_holder_whose_storage_nodes_fell_silent_keeps_its_slot_and_leaves_in_t
         ChainEvent::State(summary) if !summary.answering && summary.next_look_ms > 0 => {
             Some(summary)
         }
-        ChainEvent::State(_) | ChainEvent::Found(_) => None,
+        ChainEvent::State(_) | ChainEvent::Found(_) | ChainEvent::Nodes(_) => None,
     });
     let summary = summary.await;
     assert_eq!(summary.held, Some(held.slot));
