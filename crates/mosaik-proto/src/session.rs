@@ -100,6 +100,8 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     /// When both had said hello; before that, when the connection came up.
     pub(crate) opened_ms: u64,
+    /// Whether the peer is a gossip neighbour: what goes by gossip reaches it that way.
+    pub(crate) is_neighbour: bool,
     binding: Vec<u8>,
     state: State,
     hello: Option<Hello>,
@@ -156,6 +158,7 @@ impl Session {
             id,
             peer,
             role,
+            is_neighbour: false,
             opened_ms: now_ms,
             binding,
             state: State::AwaitGreet { until_ms: now_ms + GREET_TIMEOUT_MS },

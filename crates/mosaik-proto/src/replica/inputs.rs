@@ -83,6 +83,7 @@ impl Replica {
         } else if self.sessions.len() >= SESSIONS_MAX {
             session.bye(Bye::new(ByeCode::Unable, "too many sessions, try later"), &mut shared);
         }
+        session.is_neighbour = self.neighbours.contains(&peer);
         self.sessions.insert(id, session);
     }
 
@@ -143,6 +144,9 @@ impl Replica {
             self.tell_presence_soon(now);
         } else {
             self.neighbours.remove(&peer);
+        }
+        for session in self.sessions.values_mut().filter(|session| session.peer == peer) {
+            session.is_neighbour = up;
         }
     }
 

@@ -27,13 +27,14 @@ impl Replica {
         let fresh = std::mem::take(&mut self.fresh);
         let grown = self.feeds.take_grown();
         let own = self.feeds.own_author();
-        // To neighbours, too, it goes by session: that takes half as long, and gossip may lose it.
+        // Sessions alone are quicker, and lose nothing.
         let by_gossip = !fresh.is_empty() && self.reaches_more_by_gossip();
         for run in &fresh {
+            let small = by_gossip && run.encoded_len() <= INLINE_RUN_MAX;
             for session in self.sessions.values_mut() {
-                session.tell(run, effects);
+                session.tell(run, small, effects);
             }
-            if by_gossip && run.encoded_len() <= INLINE_RUN_MAX {
+            if small {
                 effects.push(Effect::Gossip(Hint::Run(run.clone())));
             }
         }
