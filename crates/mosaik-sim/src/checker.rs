@@ -178,7 +178,10 @@ impl Cluster {
 
     /// Authors that some honest node declines: of them nothing is promised.
     pub(crate) fn declined(&self) -> BTreeSet<AuthorId> {
-        self.replicas().flat_map(|(_, replica, _)| replica.declines().keys().copied()).collect()
+        let down = self.honest().filter(|(_, node)| node.replica.is_none());
+        let down = down.flat_map(|(_, node)| node.declined.iter().copied());
+        let up = self.replicas().flat_map(|(_, replica, _)| replica.declines().keys().copied());
+        up.chain(down).collect()
     }
 
     /// Whether some honest author is declined: then views may differ by what it wrote.
@@ -251,7 +254,9 @@ impl Cluster {
         let totals = self.replicas().map(|(_, replica, _)| replica.totals());
         let (taken, again) =
             totals.fold((0, 0), |sum, t| (sum.0 + t.runs_taken, sum.1 + t.runs_duplicate));
-        if !self.has_hostile() && again > taken + self.doubled + DUPLICATES_FREE {
+        // What was under way when a connection broke comes again on the next one.
+        let free = self.doubled + self.tally.cuts + DUPLICATES_FREE;
+        if !self.has_hostile() && again > taken + free {
             return Err(format!("{again} runs came again, {taken} were new"));
         }
         Ok(())

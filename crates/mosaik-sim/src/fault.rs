@@ -51,7 +51,9 @@ impl Cluster {
             self.close(end);
         }
         let node = &mut self.nodes[index];
-        node.replica = None;
+        if let Some(replica) = node.replica.take() {
+            node.declined = replica.declines().keys().copied().collect();
+        }
         node.paused_until_ms = 0;
         let crash = match node.doom.take() {
             Some(Doom::Power) => Crash::Power(&mut self.rng),

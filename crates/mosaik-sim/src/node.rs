@@ -1,5 +1,7 @@
 //! One simulated node: what survives its crashes, and the loop that takes, commits and sends.
 
+use std::collections::BTreeSet;
+
 use ed25519_dalek::SigningKey;
 use mosaik_core::{
     event::Hasher,
@@ -68,6 +70,8 @@ pub(crate) struct Node {
     pub(crate) backup: Option<Backup>,
     /// Boxed: it is taken out and put back at each step.
     pub(crate) replica: Option<Box<Replica>>,
+    /// Whom it declined when it went down: who heard of it still goes by that.
+    pub(crate) declined: BTreeSet<AuthorId>,
     pub(crate) config: Config,
     pub(crate) hasher: Hasher,
     pub(crate) clock_offset_ms: i64,
@@ -112,6 +116,7 @@ impl Cluster {
             storage: Storage::new(self.backing, keys.fingerprint),
             backup: None,
             replica: None,
+            declined: BTreeSet::new(),
             hasher: Hasher::new(&keys.fingerprint),
             config: Config {
                 keys,
@@ -149,6 +154,7 @@ impl Cluster {
             storage,
             backup: None,
             replica: None,
+            declined: BTreeSet::new(),
             config: Config { seed: node.config.seed ^ 1, ..node.config.clone() },
             hasher: node.hasher.clone(),
             clock_offset_ms: node.clock_offset_ms + 7,
