@@ -245,13 +245,10 @@ impl Client {
     }
 }
 
-/// Runs a test on a DHT of each kind and on one of all, at the same time.
-async fn on_every_dht<F>(test: impl Fn(Dht) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+/// A DHT of each kind, and one of all.
+async fn every_dht() -> Vec<Dht> {
     let [ignores, refuses, overwrites, expires] = Behaviour::kinds(EXPIRES_AFTER);
-    let mut runs = Vec::new();
+    let mut every = Vec::new();
     for (name, behaviours) in [
         ("equal seq ignored", vec![ignores; NODES]),
         ("equal seq refused", vec![refuses; NODES]),
@@ -259,9 +256,18 @@ where
         ("expiring", vec![expires; NODES]),
         ("mix", Behaviour::mix(EXPIRES_AFTER)),
     ] {
-        let dht = Dht::start(name, behaviours).await;
-        runs.push((name, tokio::spawn(test(dht))));
+        every.push(Dht::start(name, behaviours).await);
     }
+    every
+}
+
+/// Runs a test on each of them, at the same time: most of it is waiting.
+async fn on_every_dht<F>(test: impl Fn(Dht) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let run = |dht: Dht| (dht.name, tokio::spawn(test(dht)));
+    let runs: Vec<_> = every_dht().await.into_iter().map(run).collect();
     for (name, run) in runs {
         if let Err(error) = run.await {
             panic!("on the DHT {name:?}: {error}");

@@ -9,7 +9,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
 };
 
 use mainline::{Dht, async_dht::AsyncDht};
@@ -80,6 +80,9 @@ impl Server {
             if let Some(ip) = config.public_ip {
                 builder.public_ip(ip);
             }
+            // Tried here first, and given back: where mainline's thread can't bind it may be over before
+            // it is asked how it went, and then mainline panics rather than say so.
+            drop(UdpSocket::bind(listen).map_err(cannot_listen)?);
             builder.build().map_err(cannot_listen)
         });
         let dht = built.await.unwrap_or_else(|panicked| {

@@ -59,8 +59,13 @@ async fn sixteen_forged_slots_lead_nowhere_and_cost_one_write() {
         let mut reader = dht.reader(1);
         let found = reader.look().await;
         assert!(found.is_empty(), "{}: {found:#?}", dht.name);
-        let read: Vec<_> = reader.handle.slots().iter().map(|slot| slot.state).collect();
-        assert_eq!(read, states, "{}", dht.name);
+        let judged = || async {
+            let slots = reader.handle.slots();
+            let read: Vec<_> = slots.iter().map(|slot| slot.state).collect();
+            if read == states { Ok(()) } else { Err(format!("{read:?}")) }
+        };
+        let what = format!("{states:?} on the DHT {:?}", dht.name);
+        wait::until(&what, STEP, judged).await.expect("each slot is judged for what it is");
 
         let mut node = dht.node(2);
         let claimed = node.holds().await;

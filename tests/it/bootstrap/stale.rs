@@ -1,8 +1,10 @@
 //! Storage nodes that hold what others have replaced.
 
+use std::collections::BTreeSet;
+
 use mosaik_core::key::SLOTS;
-use mosaik_dht::SlotState;
-use mosaik_lab::dht::NODES;
+use mosaik_dht::{ChainEvent, SlotState, SlotStatus};
+use mosaik_lab::dht::{NODES, stub::Item};
 
 use super::{Dht, WRITES_MAX, node_id, now_us, on_every_dht};
 
@@ -10,7 +12,7 @@ const HOUR_US: i64 = 3_600_000_000;
 
 impl Dht {
     /// Pins an item in the last nodes, so many.
-    fn pin(&self, nodes: usize, slot: u8, item: &mosaik_lab::dht::stub::Item) {
+    fn pin(&self, nodes: usize, slot: u8, item: &Item) {
         for node in NODES - nodes..NODES {
             self.stub.pin(node, &self.keys.public_key(slot), item);
         }
@@ -25,13 +27,20 @@ async fn of_an_old_and_a_new_value_both_are_dialed_and_the_new_one_decides() {
         dht.place(3, &new);
         dht.pin(6, 3, &old);
         let mut reader = dht.reader(1);
-        let found = reader.look().await;
-        for node in [8, 9] {
-            let found = found.iter().filter(|found| found.node == node_id(node)).count();
-            assert_eq!(found, 1, "{}: node {node}", dht.name);
-        }
-        let slot = &reader.handle.slots()[3];
-        assert_eq!((slot.state, slot.holder), (SlotState::Live, Some(node_id(9))), "{}", dht.name);
+        let mut missing = BTreeSet::from([node_id(8), node_id(9)]);
+        let found_both = |event| {
+            if let ChainEvent::Found(found) = event {
+                missing.remove(&found.node);
+            }
+            missing.is_empty().then_some(())
+        };
+        reader.event("the holders by both values", found_both).await;
+        let decides = |slot: &SlotStatus| {
+            slot.slot == 3
+                && (slot.state, slot.holder) == (SlotState::Live, Some(node_id(9)))
+                && slot.seq == Some(new.seq)
+        };
+        reader.slot_that("shown the newer holder", decides).await;
     })
     .await;
 }
