@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// Dials at once; the rest wait. Each to a dead address costs 63 KB and [`DIAL_MAX`].
-const DIALS_MAX: usize = 16;
+const DIALS_MAX: usize = 24;
 /// Dials that may wait. With more, a dial fails at once.
 pub(crate) const DIALS_WAITING_MAX: usize = 256;
 /// How long a dial may take.

@@ -18,6 +18,8 @@ use crate::carrier::{Addresses, Source};
 pub const SESSIONS_KEPT: usize = 8;
 /// Dials under way at a time.
 const DIALS_MAX: usize = 8;
+/// The same for who has no session: the 16 slots, and some that they or the cache name.
+const DIALS_ALONE_MAX: usize = 24;
 /// The first back-off, doubled with each failure, in milliseconds.
 const BACK_OFF_MS: u64 = 1000;
 /// The longest back-off, in milliseconds: a peer that is back is found within five minutes.
@@ -356,8 +358,7 @@ impl PeerBook {
     /// Whom to dial now, so that `sessions` become [`SESSIONS_KEPT`]: who failed least goes first,
     /// and of these who was heard before.
     pub fn due(&mut self, sessions: usize, now_ms: u64) -> Vec<(NodeId, Addresses)> {
-        let room = SESSIONS_KEPT.saturating_sub(sessions + self.dials);
-        let room = room.min(DIALS_MAX.saturating_sub(self.dials));
+        let room = self.room(sessions);
         let due = self.may_be_dialed().filter(|(_, peer)| peer.next_dial_ms <= now_ms);
         let mut due: Vec<_> =
             due.map(|(node, peer)| (peer.failures, peer.heard_ms == 0, *node)).collect();
@@ -368,10 +369,20 @@ impl PeerBook {
 
     /// When [`PeerBook::due`] has somebody, if more sessions are wanted.
     pub fn next_due_ms(&self, sessions: usize) -> Option<u64> {
-        if sessions + self.dials >= SESSIONS_KEPT || self.dials >= DIALS_MAX {
+        if self.room(sessions) == 0 {
             return None;
         }
         self.may_be_dialed().map(|(_, peer)| peer.next_dial_ms).min()
+    }
+
+    /// How many more dials there may be. Each to a dead address takes seconds, so who has no session
+    /// yet dials all slots and more at once.
+    fn room(&self, sessions: usize) -> usize {
+        if sessions == 0 {
+            return DIALS_ALONE_MAX.saturating_sub(self.dials);
+        }
+        let wanted = SESSIONS_KEPT.saturating_sub(sessions + self.dials);
+        wanted.min(DIALS_MAX.saturating_sub(self.dials))
     }
 
     /// One of the peers that may be dialed, whatever their back-off; `lost` ones only, or any that
@@ -513,6 +524,18 @@ mod tests {
     }
 
     /// Whoever comes back where it was, and knows nobody, must be found.
+    /// Fifteen of sixteen holders may be dead, and each of them costs a dial its full time.
+    #[test]
+    fn who_has_no_session_dials_all_slots_at_once() {
+        let mut book = PeerBook::default();
+        for i in 0..40 {
+            book.observe(NodeId([i; 32]), somewhere(1), Source::Slot, 0);
+        }
+        assert_eq!(book.due(0, 0).len(), DIALS_ALONE_MAX);
+        assert_eq!((book.due(0, 0).len(), book.next_due_ms(0)), (0, None));
+        assert_eq!((book.due(1, 0).len(), book.next_due_ms(1)), (0, None));
+    }
+
     #[test]
     fn a_peer_that_left_is_shown_as_left_and_looked_for_now_and_then() {
         let mut book = PeerBook::default();

@@ -11,6 +11,7 @@ use anyhow::Result;
 use mosaik_api::document::PeerState;
 use mosaik_core::key::Network;
 use mosaik_node::Node;
+use tokio::task::JoinSet;
 
 use super::{NETWORK, slots::Slots, usual};
 use crate::{
@@ -36,10 +37,14 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
         let started = Instant::now();
         let nodes = start(nodes, directory.path(), slots.stub.bootstrap()).await?;
         let measured = measure(&nodes, &slots, started).await;
+        let mut ending = JoinSet::new();
         for node in nodes {
-            node.handle().shutdown().await;
-            node.stopped().await;
+            ending.spawn(async move {
+                node.handle().shutdown().await;
+                node.stopped().await;
+            });
         }
+        ending.join_all().await;
         let measured = measured?;
         let figure =
             |metric, value, unit| Figure::new("bootstrap", case.clone(), metric, value, unit);
