@@ -828,6 +828,25 @@ fn two_newcomers_meet_though_all_sixteen_slots_are_leased_to_the_dead() {
 }
 
 #[test]
+fn when_all_holders_die_a_newcomer_is_connected_and_slots_are_taken_anew() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 20);
+        world.run_until(120_000);
+        let holders: Vec<usize> =
+            (0..20).filter(|&node| world.chain(node).held().is_some()).collect();
+        assert!((LIVE_ENOUGH..=16).contains(&holders.len()), "seed {seed}: {holders:?}");
+        for node in holders {
+            world.kill(node);
+        }
+        let newcomer = world.join(100, 0);
+        let met_ms = world.run_until_so(165_000, |world| world.peers(newcomer) > 0);
+        assert!(met_ms.is_some(), "seed {seed}: nobody was met");
+        let taken_ms = world.run_until_so(210_000, |world| world.held().len() >= 4);
+        assert!(taken_ms.is_some(), "seed {seed}: {:?} are held", world.held());
+    }
+}
+
+#[test]
 fn a_steady_node_stays_under_thirty_lookups_and_three_puts_an_hour() {
     for nodes in [2, 10] {
         let mut world = World::new(7, nodes);
