@@ -86,6 +86,15 @@ impl Reads {
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot { reader: self.readers.reader()? })
     }
+
+    /// The same, if it can be had without waiting: not while the store is compacted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reads::snapshot`].
+    pub(crate) fn snapshot_now(&self) -> Result<Option<Snapshot>> {
+        Ok(self.readers.reader_now()?.map(|reader| Snapshot { reader }))
+    }
 }
 
 /// All that was committed at one moment.

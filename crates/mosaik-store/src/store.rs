@@ -6,7 +6,7 @@ use std::{
     fs::File,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, TryLockError},
 };
 
 use mosaik_core::{event::Hasher, feed::Branch, id::Fingerprint};
@@ -252,7 +252,23 @@ impl Readers {
     /// [`StoreError::Closed`] where the store was dropped, or not yet opened again.
     pub fn reader(&self) -> Result<Reader, StoreError> {
         let open = self.database.read();
-        let open = open.unwrap_or_else(PoisonError::into_inner);
+        self.begin(&open.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, without waiting: none while the store is compacted or opened anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Readers::reader`].
+    pub fn reader_now(&self) -> Result<Option<Reader>, StoreError> {
+        match self.database.try_read() {
+            Ok(open) => self.begin(&open).map(Some),
+            Err(TryLockError::Poisoned(open)) => self.begin(&open.into_inner()).map(Some),
+            Err(TryLockError::WouldBlock) => Ok(None),
+        }
+    }
+
+    fn begin(&self, open: &Option<Database>) -> Result<Reader, StoreError> {
         let transaction = open.as_ref().ok_or(StoreError::Closed)?.begin_read()?;
         Ok(Reader::new(ReadTables::open(&transaction)?, self.hasher.clone()))
     }
@@ -476,4 +492,22 @@ fn verify(reader: &Reader) -> Result<Vec<StoreError>, StoreError> {
         }
     }
     Ok(damage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_being_compacted_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(dir.path(), &Fingerprint([1; 32])).expect("a new store");
+        let readers = store.readers();
+        assert!(readers.reader_now().is_ok_and(|reader| reader.is_some()));
+        // What `compact` holds while it works.
+        let compacting = readers.database.write().expect("nobody panicked");
+        assert!(readers.reader_now().is_ok_and(|reader| reader.is_none()));
+        drop(compacting);
+        assert!(readers.reader_now().is_ok_and(|reader| reader.is_some()));
+    }
 }

@@ -87,13 +87,16 @@ pub(super) async fn read<T: Send + 'static>(
     }
 }
 
-/// Reads some rows from one snapshot at once: to hand so little to another thread and to hear of it
-/// takes longer than to read it.
-pub(super) fn read_here<T>(
+/// Reads some rows from one snapshot: here, since to hand so little to another thread and to hear of it
+/// takes longer than to read it; but elsewhere where the store would have to be waited for.
+pub(super) async fn read_little<T: Send + 'static>(
     reads: &Reads,
-    read: impl FnOnce(&Snapshot) -> Result<T, ReadError>,
+    little: impl FnOnce(&Snapshot) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Refused> {
-    Ok(read(&reads.snapshot()?)?)
+    match reads.snapshot_now()? {
+        Some(snapshot) => Ok(little(&snapshot)?),
+        None => read(reads, little).await,
+    }
 }
 
 /// A document read from one snapshot.

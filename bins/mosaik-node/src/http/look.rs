@@ -23,7 +23,7 @@ use mosaik_core::id::{AuthorId, ParseIdError};
 
 use super::{
     About, App,
-    answer::{Answer, Refused, answer, read, read_here},
+    answer::{Answer, Refused, answer, read, read_little},
 };
 
 pub(super) type Pairs = Result<Query<BTreeMap<String, String>>, QueryRejection>;
@@ -128,7 +128,8 @@ pub(super) async fn record(
     record: Result<Path<String>, PathRejection>,
 ) -> Answer<Record> {
     let record = segment(record)?;
-    let found = read_here(&app.reads, |snapshot| snapshot.record(&record))?;
+    let wanted = record.clone();
+    let found = read_little(&app.reads, move |snapshot| snapshot.record(&wanted)).await?;
     found.map(Json).ok_or_else(|| Refused::no_record(&record))
 }
 

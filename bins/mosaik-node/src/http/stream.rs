@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     App,
-    answer::{Refused, read, read_here},
+    answer::{Refused, read, read_little},
     look::{Asked, Pairs},
 };
 use crate::{
@@ -95,7 +95,7 @@ impl Follower {
         let page = move |snapshot: &Snapshot| snapshot.events(since, None);
         let behind = self.arrivals.borrow().saturating_sub(since);
         let page = if behind <= FEW_ARRIVALS {
-            read_here(&self.reads, page)
+            read_little(&self.reads, page).await
         } else {
             read(&self.reads, page).await
         };
