@@ -353,8 +353,7 @@ pub struct EventStream {
 impl EventStream {
     /// The next event; none once the node has stopped.
     pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
-        let Some(line) = self.lines.next().await? else { return Ok(None) };
-        serde_json::from_slice(&line).map(Some).map_err(garbled)
+        self.lines.document().await
     }
 }
 
@@ -368,8 +367,7 @@ impl SlotStream {
     /// All slots, first as they are and then as they became; none once the node has stopped. May be
     /// dropped while it waits, and asked again: nothing is lost.
     pub async fn next(&mut self) -> Result<Option<Slots>, ClientError> {
-        let Some(line) = self.lines.next().await? else { return Ok(None) };
-        serde_json::from_slice(&line).map(Some).map_err(garbled)
+        self.lines.document().await
     }
 }
 
@@ -393,6 +391,12 @@ struct Lines {
 }
 
 impl Lines {
+    /// The next line as a document; none at the end.
+    async fn document<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        let Some(line) = self.next().await? else { return Ok(None) };
+        serde_json::from_slice(&line).map(Some).map_err(garbled)
+    }
+
     async fn next(&mut self) -> Result<Option<BytesMut>, ClientError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
