@@ -20,10 +20,7 @@ use std::{
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use futures_lite::StreamExt;
 use iroh::{Endpoint, EndpointAddr, Watcher};
-use mosaik_core::{
-    id::NodeId,
-    reach::{Reach, is_public},
-};
+use mosaik_core::{id::NodeId, reach::Reach};
 use mosaik_proto::carrier::{Addresses, Input, Source};
 use swarm_discovery::{Discoverer, DropGuard, IpClass, SpawnError};
 use tokio::{
@@ -173,10 +170,7 @@ impl Mdns {
 
 /// The addresses of an endpoint that mean something in the local network alone.
 fn private(addr: &EndpointAddr) -> BTreeSet<SocketAddr> {
-    let is_private = |address: &&SocketAddr| {
-        Reach::LanOnly.allows(address) && !is_public(address.ip().to_canonical())
-    };
-    addr.ip_addrs().filter(is_private).copied().collect()
+    addr.ip_addrs().filter(|address| Reach::LanOnly.allows(address)).copied().collect()
 }
 
 #[cfg(test)]
