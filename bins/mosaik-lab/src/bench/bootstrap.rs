@@ -23,6 +23,7 @@ use super::{
     Run,
     figure::{Figure, progress},
     limits::{median, quantile},
+    place::{Directory, NETWORK},
     scrape::Scrape,
 };
 use crate::{
@@ -42,7 +43,6 @@ const LONG_RUNS: usize = 3;
 const BROKEN: Duration = Duration::from_secs(120);
 /// How long a newcomer is left to take a slot before it is killed, so that the next one meets its lease.
 const GHOST: Duration = Duration::from_secs(3);
-const NETWORK: &str = "mosaik-lab bench";
 
 /// Quick storage nodes of one kind, two of which never answer.
 fn storage(kind: Behaviour) -> Vec<Behaviour> {
@@ -79,7 +79,7 @@ fn report(run: &mut Run, case: &str, took: &[f64], p50_max: Option<f64>, p95_max
 struct Place {
     slots: Slots,
     cluster: Cluster,
-    _directory: super::place::Directory,
+    _directory: Directory,
 }
 
 impl Place {

@@ -13,9 +13,14 @@ use mosaik_core::key::Network;
 use mosaik_node::Node;
 use tokio::task::JoinSet;
 
-use super::{NETWORK, slots::Slots, usual};
+use super::{slots::Slots, usual};
 use crate::{
-    bench::{Run, append::config, figure::Figure, figure::progress},
+    bench::{
+        Run,
+        append::config,
+        figure::{Figure, progress},
+        place::NETWORK,
+    },
     dht::stub::StubDht,
     wait,
 };
