@@ -29,10 +29,12 @@ impl Replica {
         let own = self.feeds.own_author();
         // Sessions alone are quicker, and lose nothing.
         let by_gossip = !fresh.is_empty() && self.reaches_more_by_gossip();
-        for run in &fresh {
-            let small = by_gossip && run.encoded_len() <= INLINE_RUN_MAX;
+        let is_heard = by_gossip || !self.sessions.is_empty();
+        for run in fresh.iter().filter(|_| is_heard) {
+            let bytes = run.encode();
+            let small = by_gossip && bytes.len() <= INLINE_RUN_MAX;
             for session in self.sessions.values_mut() {
-                session.tell(run, small, effects);
+                session.tell(run, &bytes, small, effects);
             }
             if small {
                 effects.push(Effect::Gossip(Hint::Run(run.clone())));

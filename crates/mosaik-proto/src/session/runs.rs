@@ -234,20 +234,23 @@ impl Session {
         Ok(true)
     }
 
-    /// Tells of a run that was just written here: the run itself where it may go unasked, else its
-    /// head. A gossip neighbour has the run from gossip if it goes there.
-    pub(crate) fn tell(&mut self, run: &VerifiedRun, by_gossip: bool, effects: &mut Vec<Effect>) {
+    /// Tells of a run that was just written here, encoded in `bytes`: the run itself where it may go
+    /// unasked, else its head. A gossip neighbour has the run from gossip if it goes there.
+    pub(crate) fn tell(
+        &mut self,
+        run: &VerifiedRun,
+        bytes: &[u8],
+        by_gossip: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let author = run.author();
         if !self.tells() || self.skip.contains(&author) {
             return;
         }
-        if !(by_gossip && self.is_neighbour) {
-            let bytes = run.encode();
-            if self.unasked + bytes.len() <= UNASKED_MAX {
-                self.unasked += bytes.len();
-                self.send_bytes(&bytes, effects);
-                return;
-            }
+        if !(by_gossip && self.is_neighbour) && self.unasked + bytes.len() <= UNASKED_MAX {
+            self.unasked += bytes.len();
+            self.send_bytes(bytes, effects);
+            return;
         }
         self.send(Message::Have(author, Tip::from(run.head())), effects);
     }
