@@ -1,12 +1,15 @@
 //! Storage nodes that hold what others have replaced.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mosaik_core::key::SLOTS;
 use mosaik_dht::{ChainEvent, SlotState, SlotStatus};
-use mosaik_lab::dht::{NODES, stub::Item};
+use mosaik_lab::{
+    dht::{NODES, stub::Item},
+    wait,
+};
 
-use super::{Dht, WRITES_MAX, node_id, now_us, on_every_dht};
+use super::{Dht, STEP, WRITES_MAX, node_id, now_us, on_every_dht};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -61,6 +64,35 @@ async fn a_slot_is_taken_though_most_storage_nodes_keep_an_old_value() {
         let writes = dht.writes();
         // One, unless the machine is so busy that all who would have kept it were too slow.
         assert!(writes.len() <= WRITES_MAX, "{}: {writes:#?}", dht.name);
+        dht.check_seqs();
+    })
+    .await;
+}
+
+/// All storage nodes say yes to a claim, and none keeps it. A moment later they would: it is put once
+/// more as soon as a read has shown that it isn't there, the same value at the same seq.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_was_acknowledged_and_not_kept_is_put_again_as_it_is() {
+    on_every_dht(|dht| async move {
+        let before_us = now_us() - HOUR_US;
+        let old = |slot| dht.signed(slot, before_us, b"garbage");
+        for slot in 0..SLOTS as u8 {
+            dht.pin(NODES, slot, &old(slot));
+        }
+        let node = dht.node(1);
+        let claimed = node.holds().await;
+        assert_eq!(dht.holders(), BTreeMap::new(), "{}", dht.name);
+        // They give way now.
+        for slot in 0..SLOTS as u8 {
+            dht.place(slot, &old(slot));
+        }
+        let stands = || async {
+            let newest = dht.newest(claimed.slot).map(|value| value.seq);
+            (newest == claimed.seq).then_some(()).ok_or_else(|| format!("{newest:?}"))
+        };
+        let what = format!("{}: the claim to stand there", dht.name);
+        wait::until(&what, STEP, stands).await.expect("it does");
+        assert_eq!(dht.writes().len(), 1, "{}: {:#?}", dht.name, dht.writes());
         dht.check_seqs();
     })
     .await;

@@ -49,6 +49,15 @@ pub(super) struct Held {
     renew_ms: u64,
     /// Since when the addresses differ from those, and when to write them.
     change: Option<Change>,
+    /// What storage nodes said yes to, until a read has shown it or it is put once more.
+    unseen: Option<Unseen>,
+}
+
+/// A value that is out there by the word of storage nodes alone.
+#[derive(Debug)]
+struct Unseen {
+    value: SlotValue,
+    superseded: Vec<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -292,7 +301,9 @@ impl Chain {
         if !matches!(self.job, Job::Idle) {
             return;
         }
-        self.review_held(now, draw);
+        if self.review_held(now, draw, effects) {
+            return;
+        }
         if self.review_others(now, draw, effects) || self.held.is_some() {
             return;
         }
@@ -308,13 +319,16 @@ impl Chain {
         }
     }
 
-    fn review_held(&mut self, now: Now, draw: &mut Draw) {
-        let Some(held) = &self.held else { return };
+    /// Whether our slot is still ours. True if it was put again.
+    fn review_held(&mut self, now: Now, draw: &mut Draw, effects: &mut Vec<Effect>) -> bool {
+        let Some(held) = &mut self.held else { return false };
         let (slot, digest, seq) = (held.slot, held.digest, held.seq);
-        if self.board(slot).read_ms.is_none_or(|read_ms| read_ms < held.put_ms) {
-            return; // That read began before our write.
+        let board = &self.boards[usize::from(slot)];
+        if board.read_ms.is_none_or(|read_ms| read_ms < held.put_ms) {
+            return false; // That read began before our write.
         }
-        let top = self.top(slot).cloned();
+        let unseen = held.unseen.take();
+        let top = board.top().cloned();
         match top {
             Some(top) if top.digest == digest => {}
             Some(top) if top.seq >= seq => {
@@ -329,11 +343,37 @@ impl Chain {
             }
             // Storage nodes have forgotten it, or never took it.
             _ => {
-                if let Some(held) = &mut self.held {
-                    held.renew_ms = held.renew_ms.min(held.put_ms + WRITE_APART_MS);
+                held.renew_ms = held.renew_ms.min(held.put_ms + WRITE_APART_MS);
+                let known =
+                    |seen: &Arc<Seen>, unseen: &Unseen| unseen.superseded.contains(&seen.digest);
+                let all_known =
+                    |unseen: &Unseen| board.values().iter().all(|seen| known(seen, unseen));
+                if let Some(unseen) = unseen.filter(all_known) {
+                    self.put_again(now, unseen, effects);
+                    return true;
                 }
             }
         }
+        false
+    }
+
+    /// Those that said yes to our value don't have it: the same once more. At the same seq it changes
+    /// nothing where it is, and without cas it needs no agreement on what was there.
+    fn put_again(&mut self, now: Now, unseen: Unseen, effects: &mut Vec<Effect>) {
+        let Some(held) = &self.held else { return };
+        let Unseen { value, superseded } = unseen;
+        effects.push(Effect::Put { slot: held.slot, value: value.clone(), cas: None });
+        let put = Put {
+            slot: held.slot,
+            digest: held.digest,
+            value,
+            addresses: held.addresses,
+            superseded,
+            purpose: Purpose::Hold,
+            retried: true,
+            refused: false,
+        };
+        self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
     }
 
     /// Other slots with a live lease of ours: an earlier run's, or another copy's of this node. The
@@ -367,6 +407,7 @@ impl Chain {
             put_ms: same_slot.map_or(now.mono_ms, |held| held.put_ms),
             renew_ms: same_slot.map_or(now.mono_ms, |held| held.renew_ms),
             change: None,
+            unseen: None,
         });
         self.note_addresses(now);
     }
@@ -444,17 +485,20 @@ impl Chain {
 
     /// Our value is out there.
     fn stored(&mut self, now: Now, draw: &mut Draw, put: Put, effects: &mut Vec<Effect>) {
-        let Put { slot, value, digest, addresses, purpose, .. } = put;
+        let Put { slot, value, digest, addresses, superseded, purpose, retried, .. } = put;
         let seq = value.seq;
+        let unseen = (!retried).then(|| Unseen { value: value.clone(), superseded });
         self.boards[usize::from(slot)].place(Arc::new(Seen::new(&self.keys, slot, value)));
         effects.push(Effect::Changed);
         if purpose == Purpose::Release {
             return;
         }
-        if self.held() == Some(slot) {
+        let renewed = self.held() == Some(slot);
+        if renewed {
             self.losses = 0;
-        } else {
-            // Whoever began when we did wrote when we did: look again soon.
+        }
+        if !renewed || retried {
+            // Whoever began when we did wrote when we did, and a yes may be false: look again soon.
             let lonely = self.situation.peers == 0;
             let wait_ms = if lonely { LOOK_AFTER_CLAIM_MS } else { LOOK_AFTER_CLAIM_CALM_MS };
             self.look_by(now.mono_ms + draw.jittered(wait_ms));
@@ -467,6 +511,7 @@ impl Chain {
             put_ms: now.mono_ms,
             renew_ms: now.mono_ms + RENEW_MS + draw.below(RENEW_SPREAD_MS),
             change: None,
+            unseen,
         });
         self.note_addresses(now);
     }

@@ -488,6 +488,78 @@ fn a_failed_put_is_read_again_and_sent_once_more_without_cas() {
     assert_eq!(bench.chain.held(), None);
 }
 
+/// Storage nodes said yes to a claim, and the next read shows `before` only.
+fn claimed_in_vain(before: &[(u8, SlotValue)]) -> (Bench, u8, SlotValue) {
+    let mut bench = Bench::new();
+    let (slot, value, _) = bench.round(before).put().expect("a free slot");
+    bench.input(Input::PutOk { slot, seq: value.seq });
+    bench.take();
+    bench.next_round(before);
+    (bench, slot, value)
+}
+
+#[test]
+fn a_claim_that_no_read_shows_is_put_once_more_without_cas_and_then_left_for_a_minute() {
+    let junk: Vec<_> = (0..16).map(|slot| junk(slot, 77)).collect();
+    for before in [&[][..], &junk] {
+        let (mut bench, slot, value) = claimed_in_vain(before);
+        assert!(bench.mono_ms < 3_000, "{} ms", bench.mono_ms);
+        let (again_slot, again, cas) = bench.put().expect("once more");
+        assert_eq!((again_slot, &again, cas), (slot, &value, None));
+        bench.input(Input::PutOk { slot, seq: value.seq });
+        assert_eq!(bench.chain.held(), Some(slot));
+        let said_ms = bench.mono_ms;
+        bench.take();
+        // It is looked for once more, and not put a third time; a minute later a new one is.
+        bench.next_round(before);
+        assert!(bench.mono_ms - said_ms < 3_000, "{} ms", bench.mono_ms - said_ms);
+        assert!(bench.put().is_none());
+        let renewed = loop {
+            bench.pass(100);
+            for slot in bench.reads().into_iter().flatten() {
+                for (_, value) in before.iter().filter(|(at, _)| *at == slot) {
+                    bench.input(Input::Value { slot, value: value.clone() });
+                }
+                bench.input(Input::ReadEnded { slot, answered: 20 });
+            }
+            if let Some((_, renewed, _)) = bench.put() {
+                break renewed;
+            }
+            assert!(bench.mono_ms - said_ms < 70_000, "never written again");
+        };
+        assert!(bench.mono_ms - said_ms >= 60_000);
+        assert!(renewed.seq > value.seq, "never another value at one seq");
+    }
+}
+
+#[test]
+fn a_claim_that_a_read_has_shown_is_not_put_once_more_when_it_is_forgotten() {
+    let (mut bench, slot, value) = Bench::claimed();
+    bench.next_round(&[(slot, value)]).take();
+    bench.next_round(&[]);
+    assert!(bench.put().is_none());
+    assert_eq!(bench.chain.held(), Some(slot));
+}
+
+#[test]
+fn a_claim_beside_an_older_value_that_was_not_seen_before_is_not_put_once_more() {
+    let (mut bench, slot, value) = Bench::claimed();
+    bench.next_round(&[live(OTHER, slot, value.seq - 1)]);
+    assert!(bench.put().is_none());
+    assert_eq!(bench.chain.held(), Some(slot));
+}
+
+#[test]
+fn a_claim_put_once_more_and_refused_for_another_value_is_lost() {
+    let (mut bench, slot, value) = claimed_in_vain(&[]);
+    bench.put().expect("once more");
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
+    bench.input(Input::Value { slot, value: live(OTHER, slot, value.seq + 1).1 });
+    bench.input(Input::ReadEnded { slot, answered: 20 });
+    assert_eq!((bench.chain.held(), bench.chain.conflicts()), (None, 1));
+    assert!(bench.put().is_none());
+}
+
 #[test]
 fn a_failed_put_that_is_out_there_all_the_same_holds_the_slot() {
     let mut bench = Bench::new();
