@@ -59,6 +59,8 @@ pub(crate) enum Timed {
     Dead(End),
     /// A dial arrives, or fails.
     Dial(usize, NodeId),
+    /// A dial got no answer in its time.
+    NoAnswer(usize, NodeId),
     /// A hint reaches a node.
     Hint(usize, NodeId, Arc<Hint>),
     /// A node has a new gossip neighbour.
@@ -152,7 +154,10 @@ impl Timed {
         match self {
             Self::Wake(node) | Self::Append(node) | Self::Call(node) => Some(*node),
             Self::Bytes(end) | Self::Sent(end, _) | Self::Closed(end) => Some(end.node),
-            Self::Dial(node, _) | Self::Hint(node, ..) | Self::Neighbour(node, _) => Some(*node),
+            Self::Dial(node, _)
+            | Self::NoAnswer(node, _)
+            | Self::Hint(node, ..)
+            | Self::Neighbour(node, _) => Some(*node),
             Self::Restart(_)
             | Self::Dead(_)
             | Self::Partition
@@ -206,7 +211,14 @@ impl Cluster {
     pub fn new(seed: u64, backing: Backing) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather::draw(&mut rng);
-        let mut cluster = Self {
+        let mut cluster = Self::empty(rng, weather, backing);
+        cluster.populate();
+        cluster
+    }
+
+    /// Nobody yet, under this weather.
+    pub(crate) fn empty(rng: ChaCha8Rng, weather: Weather, backing: Backing) -> Self {
+        Self {
             now_ms: 0,
             backing,
             nodes: Vec::new(),
@@ -226,9 +238,7 @@ impl Cluster {
             doubled: 0,
             planned: BinaryHeap::new(),
             next_number: 0,
-        };
-        cluster.populate();
-        cluster
+        }
     }
 
     /// Puts a bug in.
@@ -260,7 +270,7 @@ impl Cluster {
         self.run_until(self.now_ms + INTERVAL_MS + JITTER_MS);
     }
 
-    fn run_until(&mut self, end_ms: u64) {
+    pub(crate) fn run_until(&mut self, end_ms: u64) {
         while self.broken.is_none()
             && let Some(Reverse(next)) = self.planned.peek()
             && next.at.0 <= end_ms
@@ -315,6 +325,7 @@ impl Cluster {
             Timed::Closed(end) => self.closed(end),
             Timed::Dead(end) => self.close(end),
             Timed::Dial(from, to) => self.dial(from, to),
+            Timed::NoAnswer(from, to) => self.no_answer(from, to),
             Timed::Hint(node, from, hint) => {
                 let hint = Arc::unwrap_or_clone(hint);
                 self.step(node, Some(Input::Hint { from, hint }));

@@ -1,5 +1,7 @@
 //! What goes wrong in a cluster, and how it ends.
 
+use std::collections::BTreeSet;
+
 use mosaik_core::limits::TIPS_MAX;
 use mosaik_proto::{carrier::Input, hint::Hint};
 use rand::RngExt;
@@ -66,7 +68,13 @@ impl Cluster {
 
     /// What goes from one side to the other is cut, at once or without a word.
     pub(crate) fn partition(&mut self) {
-        self.island = (0..self.nodes.len()).filter(|_| self.rng.random_bool(0.5)).collect();
+        let island = (0..self.nodes.len()).filter(|_| self.rng.random_bool(0.5)).collect();
+        self.cut_off(island);
+    }
+
+    /// The same, with these on the one side.
+    pub(crate) fn cut_off(&mut self, island: BTreeSet<usize>) {
+        self.island = island;
         let is_silent = self.rng.random_bool(0.5);
         for (a, b) in self.network.connections() {
             if self.island.contains(&a.node) == self.island.contains(&b.node) {

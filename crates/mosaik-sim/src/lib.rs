@@ -7,6 +7,7 @@ pub mod checker;
 mod cluster;
 pub mod disk;
 mod fault;
+pub mod halves;
 mod hostile;
 mod network;
 mod node;

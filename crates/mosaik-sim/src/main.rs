@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mosaik_sim::{
     Backing, Tally,
     checker::{self, Broken},
+    halves,
 };
 use serde::Serialize;
 
@@ -36,6 +37,10 @@ struct Args {
         value_parser = clap::value_parser!(u64).range(..=100)
     )]
     redb: u64,
+    /// Cut networks into two halves for ten minutes, and see them grow together again within one. All
+    /// run on the model of the store.
+    #[arg(long, conflicts_with = "redb")]
+    halves: bool,
     /// Tell all that happens: for one seed.
     #[arg(long)]
     trace: bool,
@@ -67,6 +72,15 @@ struct Summary {
     connections_cut: u64,
     hints_troubled: u64,
     stores_copied: u64,
+    /// With `--halves`: the longest time that two of them took to be one network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    longest_merge_ms: Option<u64>,
+}
+
+/// What a seed that passed came to.
+struct Passed {
+    tally: Tally,
+    merge_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,11 +95,27 @@ impl Args {
     /// The same seeds are on the real store whichever others run.
     fn backing(&self, seed: u64) -> Backing {
         // A prime spreads them: every hundred has its share.
-        if (seed * 37) % 100 < self.redb { Backing::Redb } else { Backing::Model }
+        if !self.halves && (seed * 37) % 100 < self.redb { Backing::Redb } else { Backing::Model }
+    }
+
+    #[expect(clippy::print_stdout, reason = "what happens is told where it is asked for")]
+    fn check(&self, seed: u64) -> Result<Passed, Broken> {
+        let tell: fn(String) = |line| println!("{line}");
+        if self.halves {
+            let merged = if self.trace { halves::trace(seed, tell) } else { halves::check(seed) };
+            return merged.map(|m| Passed { tally: m.tally, merge_ms: Some(m.took_ms) });
+        }
+        let backing = self.backing(seed);
+        let tally = match self.trace {
+            true => checker::trace(seed, backing, tell),
+            false => checker::check(seed, backing),
+        };
+        tally.map(|tally| Passed { tally, merge_ms: None })
     }
 
     fn again(&self, seed: u64) -> String {
         let backing = match self.backing(seed) {
+            _ if self.halves => "--halves",
             Backing::Redb => "--redb",
             Backing::Model => "--redb 0",
         };
@@ -95,12 +125,13 @@ impl Args {
 }
 
 impl Summary {
-    fn add(&mut self, args: &Args, seed: u64, outcome: Result<Tally, Broken>) {
+    fn add(&mut self, args: &Args, seed: u64, outcome: Result<Passed, Broken>) {
         self.seeds += 1;
         self.on_redb += u64::from(args.backing(seed) == Backing::Redb);
         match outcome {
-            Ok(tally) => {
+            Ok(Passed { tally, merge_ms }) => {
                 self.passed += 1;
+                self.longest_merge_ms = self.longest_merge_ms.max(merge_ms);
                 self.simulated_ms += tally.simulated_ms;
                 self.steps += tally.steps;
                 self.crashes += tally.crashes;
@@ -131,6 +162,9 @@ fn main() -> Result<()> {
             summary.simulated_ms as f64 / 3_600_000.0,
             summary.crashes,
         );
+        if let Some(merge_ms) = summary.longest_merge_ms {
+            println!("two halves were one network after {:.1} s at most", merge_ms as f64 / 1000.0);
+        }
     }
     if !summary.failed.is_empty() {
         bail!("{} seeds failed", summary.failed.len());
@@ -150,11 +184,7 @@ fn run(args: &Args) -> Summary {
             if seed >= args.seeds.end {
                 break;
             }
-            let backing = args.backing(seed);
-            let outcome = match args.trace {
-                true => checker::trace(seed, backing, |line| println!("{line}")),
-                false => checker::check(seed, backing),
-            };
+            let outcome = args.check(seed);
             if let Err(broken) = &outcome
                 && !args.json
             {

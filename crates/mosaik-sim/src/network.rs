@@ -95,6 +95,17 @@ impl Network {
         self.other.iter().filter(|(a, b)| a < b).map(|(a, b)| (*a, *b)).collect()
     }
 
+    /// All nodes to which a chain of connections leads from `node`, it among them.
+    pub(crate) fn connected(&self, node: usize) -> BTreeSet<usize> {
+        let alive = || self.other.iter().filter(|(end, _)| !self.is_dead(**end));
+        let (mut reached, mut next) = (BTreeSet::from([node]), vec![node]);
+        while let Some(from) = next.pop() {
+            let others = alive().filter(|(end, _)| end.node == from).map(|(_, other)| other.node);
+            next.extend(others.filter(|other| reached.insert(*other)));
+        }
+        reached
+    }
+
     /// When something sent now with this delay arrives at `to`: never before what was sent earlier.
     pub(crate) fn arrival_ms(&mut self, to: End, earliest_ms: u64) -> u64 {
         let Some(incoming) = self.incoming.get_mut(&to) else { return earliest_ms };

@@ -12,6 +12,16 @@ use crate::{
 /// Appends of one seed at the most.
 const APPENDS_MAX: u64 = 24;
 
+/// Whom a hint reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gossip {
+    Nobody,
+    /// All whom nothing separates from who tells it.
+    Everybody,
+    /// All to whom a chain of open connections leads.
+    Connected,
+}
+
 /// What one seed does to its cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Weather {
@@ -28,7 +38,11 @@ pub(crate) struct Weather {
     pub(crate) hint_late: u32,
     /// In a hundred: how often a run goes over gossip without its payloads.
     pub(crate) stripped: u32,
-    pub(crate) gossip: bool,
+    pub(crate) gossip: Gossip,
+    /// In a hundred: how often a dial gets no answer though somebody is there.
+    pub(crate) dial_loss: u32,
+    /// How long a dial without an answer lasts.
+    pub(crate) dial_ms: u64,
     /// Whether clocks jump.
     pub(crate) jumps: bool,
     /// How far clocks run apart: parts in a million, either way.
@@ -50,7 +64,9 @@ impl Weather {
             hint_copies: one_of(&[0, 0, 30]),
             hint_late: one_of(&[0, 0, 30]),
             stripped: one_of(&[0, 0, 0, 50]),
-            gossip: one_of(&[0, 1]) == 1,
+            gossip: if one_of(&[0, 1]) == 1 { Gossip::Everybody } else { Gossip::Nobody },
+            dial_loss: 0,
+            dial_ms: 0,
             jumps: one_of(&[0, 0, 0, 0, 0, 1]) == 1,
             drift_ppm: one_of(&[0, 0, 50_000]).into(),
             authors_max: 1000,

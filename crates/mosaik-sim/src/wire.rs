@@ -18,6 +18,7 @@ use crate::{
     cluster::{Cluster, Timed},
     network::End,
     node::Nature,
+    weather::Gossip,
 };
 
 /// The type byte of a run's frame.
@@ -36,7 +37,7 @@ impl Cluster {
             }
             Effect::Dial { peer, .. } => self.soon(index, Timed::Dial(index, peer)),
             Effect::Gossip(hint) => self.gossip(index, hint),
-            Effect::Opened { peer, .. } if self.weather.gossip => {
+            Effect::Opened { peer, .. } if self.weather.gossip != Gossip::Nobody => {
                 self.soon(index, Timed::Neighbour(index, peer));
             }
             Effect::Appended { author, events, .. } => {
@@ -54,10 +55,13 @@ impl Cluster {
                 && self.island.contains(node) == self.island.contains(&from)
         };
         let found: Vec<usize> = (0..self.nodes.len()).filter(up).collect();
-        if found.is_empty() || self.nodes[from].replica.is_none() {
-            let reason = "no answer".into();
-            self.step(from, Some(Input::DialFailed { peer: to, reason }));
-            return;
+        let is_lost =
+            self.weather.dial_loss > 0 && self.rng.random_range(0..100) < self.weather.dial_loss;
+        if found.is_empty() || is_lost || self.nodes[from].replica.is_none() {
+            return match self.weather.dial_ms {
+                0 => self.no_answer(from, to),
+                wait_ms => self.at(self.now_ms + wait_ms, Timed::NoAnswer(from, to)),
+            };
         }
         let to = found[self.rng.random_range(0..found.len())];
         let (a, b) = (self.new_end(from), self.new_end(to));
@@ -68,6 +72,11 @@ impl Cluster {
             let session = end.session;
             self.step(end.node, Some(Input::Connected { session, peer, role, binding }));
         }
+    }
+
+    pub(crate) fn no_answer(&mut self, from: usize, to: NodeId) {
+        let reason = "no answer".into();
+        self.step(from, Some(Input::DialFailed { peer: to, reason }));
     }
 
     fn new_end(&mut self, node: usize) -> End {
@@ -182,8 +191,13 @@ impl Cluster {
                 .expect("what a replica tells can be read"),
         };
         let hint = Arc::new(hint);
+        let connected = match self.weather.gossip {
+            Gossip::Connected => Some(self.network.connected(from)),
+            Gossip::Everybody | Gossip::Nobody => None,
+        };
         for node in 0..self.nodes.len() {
             let reached = self.island.contains(&node) == self.island.contains(&from)
+                && connected.as_ref().is_none_or(|connected| connected.contains(&node))
                 && self.nodes[node].config.keys == self.nodes[from].config.keys;
             if node != from && reached {
                 self.pass_on(from, node, &hint);
