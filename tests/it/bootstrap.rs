@@ -8,6 +8,7 @@
 mod claims;
 mod forged;
 mod records;
+mod secret;
 mod silence;
 mod stale;
 
@@ -56,7 +57,12 @@ struct Dht {
 
 impl Dht {
     async fn start(name: &'static str, behaviours: Vec<Behaviour>) -> Self {
-        let network = Network::Public("mosaik-node-test-vector-1".to_owned()).keys();
+        let network = Network::Public("mosaik-node-test-vector-1".to_owned());
+        Self::of(&network, name, behaviours).await
+    }
+
+    async fn of(network: &Network, name: &'static str, behaviours: Vec<Behaviour>) -> Self {
+        let network = network.keys();
         let stub = StubDht::start(behaviours).await.expect("loopback is there");
         Self { name, stub: Arc::new(stub), keys: SlotKeys::new(&network), network }
     }
@@ -247,6 +253,10 @@ impl Client {
 
 /// A DHT of each kind, and one of all.
 async fn every_dht() -> Vec<Dht> {
+    every_dht_of(&Network::Public("mosaik-node-test-vector-1".to_owned())).await
+}
+
+async fn every_dht_of(network: &Network) -> Vec<Dht> {
     let [ignores, refuses, overwrites, expires] = Behaviour::kinds(EXPIRES_AFTER);
     let mut every = Vec::new();
     for (name, behaviours) in [
@@ -256,7 +266,7 @@ async fn every_dht() -> Vec<Dht> {
         ("expiring", vec![expires; NODES]),
         ("mix", Behaviour::mix(EXPIRES_AFTER)),
     ] {
-        every.push(Dht::start(name, behaviours).await);
+        every.push(Dht::of(network, name, behaviours).await);
     }
     every
 }
@@ -266,8 +276,15 @@ async fn on_every_dht<F>(test: impl Fn(Dht) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    on_each(every_dht().await, test).await;
+}
+
+async fn on_each<F>(every: Vec<Dht>, test: impl Fn(Dht) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let run = |dht: Dht| (dht.name, tokio::spawn(test(dht)));
-    let runs: Vec<_> = every_dht().await.into_iter().map(run).collect();
+    let runs: Vec<_> = every.into_iter().map(run).collect();
     for (name, run) in runs {
         if let Err(error) = run.await {
             panic!("on the DHT {name:?}: {error}");
