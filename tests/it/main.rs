@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bootstrap;
+mod clocks;
 mod closed_network;
 mod fuzz;
 mod hostile_sizes;

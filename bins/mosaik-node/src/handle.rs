@@ -160,7 +160,7 @@ pub struct Snapshot {
     pub violations: u64,
     /// Why nothing can be written, if nothing can.
     pub degraded: Option<String>,
-    /// What a person should look at, in sentences: another node with this key, an unset clock.
+    /// What a person should look at, in sentences: another node with this key, a wrong clock.
     pub notices: Vec<String>,
 }
 

@@ -4,7 +4,7 @@ use mosaik_api::document::{
     DialEnd as ShownEnd, LastDial as ShownDial, Peer, PeerState as ShownState, Slot,
     SlotState as ShownSlot, State,
 };
-use mosaik_core::{id::NodeId, ticket::Ticket};
+use mosaik_core::{hlc::SKEW_MAX_MS, id::NodeId, ticket::Ticket};
 use mosaik_dht::{DialEnd, Hint, LastDial, Neighbour, SlotState, SlotStatus, Summary};
 use mosaik_proto::{
     carrier::{Addresses, Now, Source},
@@ -13,7 +13,7 @@ use mosaik_proto::{
     replica::{Progress, Replica},
 };
 
-use crate::{carrier::Carriers, handle::Snapshot, strangers::Stranger};
+use crate::{carrier::Carriers, handle::Snapshot, node::CLOCK_FLOOR_MS, strangers::Stranger};
 
 /// Live neighbours that are named in the node's slot.
 const NEIGHBOURS_MAX: usize = 4;
@@ -84,7 +84,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         crowded: crowded.map(|(author, _)| *author).collect(),
         violations: replica.totals().violations,
         degraded,
-        notices: notices(replica),
+        notices: notices(replica, sources.now),
     }
 }
 
@@ -147,12 +147,38 @@ fn published(addresses: &Addresses, slots: Option<Summary>) -> Vec<String> {
     lines
 }
 
-fn notices(replica: &Replica) -> Vec<String> {
-    let mut notices = Vec::new();
-    if replica.twin().is_some() {
-        notices.push("another node uses this node key: delete node.key in one".to_owned());
+fn notices(replica: &Replica, now: Now) -> Vec<String> {
+    let twin = replica.twin().is_some();
+    let twin = twin.then(|| "another node uses this node key: delete node.key in one".to_owned());
+    twin.into_iter().chain(clock_notice(replica.clock_offset_ms(), now.wall_ms)).collect()
+}
+
+/// What is wrong with this machine's clock, by what was added to it to get the peers' time.
+fn clock_notice(offset_ms: Option<i64>, wall_ms: u64) -> Option<String> {
+    if wall_ms < CLOCK_FLOOR_MS {
+        let until = match offset_ms {
+            Some(_) => "its peers' time is used",
+            None => "a peer's time will be used",
+        };
+        return Some(format!("this machine's clock was never set: {until} until it is"));
     }
-    notices
+    let offset_ms = offset_ms.filter(|offset_ms| offset_ms.unsigned_abs() > SKEW_MAX_MS)?;
+    let minutes = (offset_ms.unsigned_abs() + 30_000) / 60_000;
+    let apart = match (minutes / 60, minutes / 60 / 24) {
+        (0 | 1, _) => format!("{minutes} minutes"),
+        (hours, 0 | 1) => format!("{hours} hours"),
+        (_, days) => format!("{days} days"),
+    };
+    Some(match offset_ms {
+        ..0 => format!(
+            "this machine's clock is {apart} ahead of its peers': what is written here shows there \
+             that much later; set it"
+        ),
+        _ => format!(
+            "this machine's clock is {apart} behind its peers': what they write shows here that \
+             much later; set it"
+        ),
+    })
 }
 
 fn peers(replica: &Replica, carriers: &Carriers, strangers: &[Stranger]) -> Vec<Peer> {

@@ -168,11 +168,14 @@ impl Replica {
         self.wall(now).ms
     }
 
-    /// What the peers' clocks say against this one, in milliseconds: their median offset.
+    /// What the peers' clocks say against this one, in milliseconds: their median offset. Of an even
+    /// number the middle one that is nearer to this clock counts: one of two peers whose clock is wrong
+    /// changes nothing.
     pub fn clock_offset_ms(&self) -> Option<i64> {
         let mut offsets: Vec<i64> = self.clock_offsets.values().copied().collect();
         offsets.sort_unstable();
-        offsets.get(offsets.len() / 2).copied()
+        let middle = offsets.len().checked_sub(1)? / 2..=offsets.len() / 2;
+        offsets.get(middle)?.iter().copied().min_by_key(|offset_ms| offset_ms.unsigned_abs())
     }
 
     /// The last event that this node wrote, if any.
