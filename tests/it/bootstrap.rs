@@ -8,6 +8,7 @@
 mod claims;
 mod forged;
 mod records;
+mod relays;
 mod secret;
 mod silence;
 mod stale;

@@ -20,8 +20,8 @@ use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
     DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT,
-    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, RATE_DOWN, RELAY, RELAYS, RETENTION,
-    STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RELAY, RELAYS,
+    RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -49,6 +49,8 @@ pub struct Config {
     pub dht: bool,
     /// Where it is entered, as host:port; empty: the public nodes.
     pub dht_bootstrap: Vec<String>,
+    /// Pkarr relays, as URLs, which are asked beside the DHT; empty: none.
+    pub pkarr_relays: Vec<String>,
     /// Whether relays are used.
     pub relay: bool,
     /// Which relays, as URLs; empty: iroh's public ones.
@@ -226,6 +228,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         listen: reading.list(&LISTEN, parse_listen)?,
         dht: reading.one(&DHT, parse_switch, || true)?,
         dht_bootstrap: reading.list(&DHT_BOOTSTRAP, parse_host_port)?,
+        pkarr_relays: reading.list(&PKARR_RELAYS, parse_relay)?,
         relay: reading.one(&RELAY, parse_switch, || true)?,
         relays: reading.list(&RELAYS, parse_relay)?,
         peers: reading.list(&PEERS, |text| text.parse::<Ticket>().map_err(|e| e.to_string()))?,
@@ -244,7 +247,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     };
     let network = reading.network()?;
     let mut notes = Vec::new();
-    if config.lan_only && !(config.dht_bootstrap.is_empty() && config.relays.is_empty()) {
+    let outside = [&config.dht_bootstrap, &config.pkarr_relays, &config.relays];
+    if config.lan_only && outside.iter().any(|named| !named.is_empty()) {
         notes.push("lan_only is set: neither the DHT nor the relays named are used".to_owned());
     }
     if given(sources.env, "BOOT_NODE").is_some() {

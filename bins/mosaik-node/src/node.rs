@@ -100,8 +100,11 @@ impl Node {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let net = bind(&config, &directory, &keys, own.node, sender).await?;
         let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
-        let chain = (config.dht && !config.lan_only).then(|| {
+        let has_slots = config.dht || !config.pkarr_relays.is_empty();
+        let chain = (has_slots && !config.lan_only).then(|| {
             let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
+            chain.dht = config.dht;
+            chain.pkarr_relays.clone_from(&config.pkarr_relays);
             chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
             chain.known_nodes = dht_nodes.read();
             chain.reach = reach(&config);

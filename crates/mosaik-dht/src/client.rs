@@ -1,4 +1,5 @@
-//! The chain at work: a Mainline client that reads and writes what [`Chain`] decides.
+//! The chain at work: a Mainline client that reads and writes what [`Chain`] decides, and beside it
+//! pkarr relays, where there are any.
 //!
 //! Invariants:
 //! - One task owns the chain; everybody else holds a [`ChainHandle`] or reads a snapshot.
@@ -26,7 +27,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 pub use self::meters::ChainMeters;
-use self::meters::Counters;
+use self::{
+    meters::Counters,
+    relays::{Asked, Relays},
+};
 use crate::{
     chain::{Candidate, Chain, Draw, Effect, Input, Now, Situation, SlotStatus, Summary},
     record::Neighbour,
@@ -64,6 +68,10 @@ pub struct ChainConfig {
     pub keys: NetworkKeys,
     /// The node's endpoint key: it signs the leases.
     pub signing_key: SigningKey,
+    /// Whether the DHT is used; without it there is nothing but `pkarr_relays`.
+    pub dht: bool,
+    /// URLs of pkarr relays, which are asked beside the DHT.
+    pub pkarr_relays: Vec<String>,
     /// Nodes to begin with, `host:port`. Empty: the public Mainline nodes.
     pub dht_bootstrap: Vec<String>,
     /// Nodes that answered in an earlier run ([`ChainEvent::Nodes`]): asked beside those, so that a
@@ -82,6 +90,8 @@ impl ChainConfig {
         Self {
             keys,
             signing_key,
+            dht: true,
+            pkarr_relays: Vec::new(),
             dht_bootstrap: Vec::new(),
             known_nodes: Vec::new(),
             reach: Reach::default(),
@@ -120,6 +130,7 @@ impl ChainClient {
         let (answers, answered) = mpsc::channel(INBOX_MAX);
         let counters = Arc::new(Counters::default());
         let worker = Worker {
+            relays: Relays::new(&config.pkarr_relays),
             keys,
             config,
             chain,
@@ -260,6 +271,7 @@ struct Worker {
     events: mpsc::Sender<ChainEvent>,
     slots: watch::Sender<Vec<SlotStatus>>,
     dht: DhtState,
+    relays: Option<Relays>,
     start_wait_ms: u64,
     unanswered: u32,
     nodes_told: Option<Instant>,
@@ -276,7 +288,11 @@ impl Worker {
         mut inbox: mpsc::Receiver<Command>,
         mut answered: mpsc::Receiver<Input>,
     ) {
-        self.dht = self.start(0);
+        if self.config.dht {
+            self.dht = self.start(0);
+        } else {
+            self.handle(Input::DhtUp);
+        }
         loop {
             let timeout_ms = self.chain.next_timeout_ms();
             let wake = timeout_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
@@ -427,30 +443,38 @@ impl Worker {
         }
     }
 
-    /// Asks the storage nodes for one slot. Each distinct value goes to the chain as it arrives.
+    /// The DHT client, if there is one, and the relays. None if neither can be asked.
+    fn sources(&self) -> Option<(Option<AsyncDht>, Option<Relays>)> {
+        let dht = match &self.dht {
+            DhtState::On(dht) => Some(dht.clone()),
+            DhtState::Off | DhtState::Starting(_) => None,
+        };
+        (dht.is_some() || self.relays.is_some()).then(|| (dht, self.relays.clone()))
+    }
+
+    /// Asks storage nodes and relays for one slot. Each distinct value goes to the chain as it arrives.
     fn read(&mut self, slot: u8, wait: Duration) {
         let answers = self.answers.clone();
-        let DhtState::On(dht) = &self.dht else {
+        let Some((dht, relays)) = self.sources() else {
             self.jobs.spawn(async move {
                 let _ = answers.send(Input::ReadEnded { slot, answered: 0 }).await;
             });
             return;
         };
         self.counters.lookup();
-        let (dht, key) = (dht.clone(), self.keys.public_key(slot));
+        let keys = self.keys.clone();
         self.jobs.spawn(async move {
             tokio::time::sleep(wait).await;
-            let mut get = dht.get_mutable_detailed(&key, None, None);
-            let mut given = HashSet::new();
-            while let Some(item) = get.items.next().await {
-                let value = slot_value(&item);
-                if given.insert(value.digest())
-                    && answers.send(Input::Value { slot, value }).await.is_err()
-                {
-                    return;
-                }
-            }
-            let answered = get.outcome.recv().await.responded();
+            let asked = relays.map(|relays| relays.get(&keys, slot, &answers));
+            let lookup = async {
+                let responded = match dht {
+                    Some(dht) => lookup(&dht, &keys.public_key(slot), slot, &answers).await,
+                    None => 0,
+                };
+                (responded, responded > 0)
+            };
+            let (responded, given) = asked.unwrap_or_else(Asked::nobody).beside(lookup).await;
+            let answered = responded + given.len() as u32;
             let _ = answers.send(Input::ReadEnded { slot, answered }).await;
         });
     }
@@ -458,33 +482,72 @@ impl Worker {
     fn put(&mut self, slot: u8, value: SlotValue, cas: Option<i64>) {
         let answers = self.answers.clone();
         let seq = value.seq;
-        let DhtState::On(dht) = &self.dht else {
+        let Some((dht, relays)) = self.sources() else {
             self.jobs.spawn(async move {
                 let _ = answers.send(Input::PutFailed { slot, seq, refused: false }).await;
             });
             return;
         };
         self.counters.put();
-        let counters = Arc::clone(&self.counters);
-        let (dht, key) = (dht.clone(), self.keys.public_key(slot));
+        let (counters, keys) = (Arc::clone(&self.counters), self.keys.clone());
         self.jobs.spawn(async move {
-            let SlotValue { seq, signature, value } = value;
-            let item = MutableItem::new_signed_unchecked(key, signature, &value, seq, None);
-            let input = match dht.put_mutable(item, cas).await {
-                Ok(outcome) => {
-                    debug!(slot, seq, stored_at = outcome.stored_at, "slot written");
-                    counters.stored_at(outcome.stored_at);
-                    Input::PutOk { slot, seq }
-                }
-                Err(error) => {
-                    debug!(slot, seq, %error, "slot not written");
-                    counters.stored_at(0);
-                    let refused = matches!(error, PutMutableError::Concurrency(_));
-                    Input::PutFailed { slot, seq, refused }
-                }
+            let asked = relays.map(|relays| relays.put(&keys, slot, &value, cas));
+            let stored = async {
+                let stored = match dht {
+                    Some(dht) => store(&dht, keys.public_key(slot), value, cas).await,
+                    None => Stored::default(),
+                };
+                (stored, stored.at > 0)
+            };
+            let (mut stored, given) = asked.unwrap_or_else(Asked::nobody).beside(stored).await;
+            for put in given {
+                stored.at += u32::from(put == relays::Put::Taken);
+                stored.refused |= put == relays::Put::Refused;
+            }
+            let Stored { at: stored_at, refused } = stored;
+            counters.stored_at(stored_at);
+            debug!(slot, seq, stored_at, refused, "slot put");
+            let input = match stored_at {
+                0 => Input::PutFailed { slot, seq, refused },
+                _ => Input::PutOk { slot, seq },
             };
             let _ = answers.send(input).await;
         });
+    }
+}
+
+/// Asks the storage nodes for a slot; how many answered.
+async fn lookup(dht: &AsyncDht, key: &[u8; 32], slot: u8, answers: &mpsc::Sender<Input>) -> u32 {
+    let mut get = dht.get_mutable_detailed(key, None, None);
+    let mut given = HashSet::new();
+    while let Some(item) = get.items.next().await {
+        let value = slot_value(&item);
+        if given.insert(value.digest()) && answers.send(Input::Value { slot, value }).await.is_err()
+        {
+            return 0;
+        }
+    }
+    get.outcome.recv().await.responded()
+}
+
+/// What became of a put.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    /// Storage nodes and relays that acknowledged it.
+    at: u32,
+    /// Whether somebody refused it for another value.
+    refused: bool,
+}
+
+async fn store(dht: &AsyncDht, key: [u8; 32], value: SlotValue, cas: Option<i64>) -> Stored {
+    let SlotValue { seq, signature, value } = value;
+    let item = MutableItem::new_signed_unchecked(key, signature, &value, seq, None);
+    match dht.put_mutable(item, cas).await {
+        Ok(outcome) => Stored { at: outcome.stored_at.max(1), refused: false },
+        Err(error) => {
+            debug!(seq, %error, "the DHT did not take a slot's value");
+            Stored { at: 0, refused: matches!(error, PutMutableError::Concurrency(_)) }
+        }
     }
 }
 
@@ -570,5 +633,6 @@ pub(crate) fn resolve(hosts: &[String]) -> io::Result<Vec<SocketAddrV4>> {
 }
 
 mod meters;
+mod relays;
 #[cfg(test)]
 mod tests;

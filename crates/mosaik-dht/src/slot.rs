@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use mosaik_core::{
     id::{Fingerprint, NodeId},
     key::{NetworkKeys, NetworkKind, SLOTS},
@@ -91,6 +92,14 @@ pub struct SlotValue {
 }
 
 impl SlotValue {
+    /// Whether the key of a slot signed it, as BEP 44 says: over seq and value, bencoded in a row.
+    pub(crate) fn is_signed_by(&self, key: &[u8; 32]) -> bool {
+        let mut signed = format!("3:seqi{}e1:v{}:", self.seq, self.value.len()).into_bytes();
+        signed.extend_from_slice(&self.value);
+        let signature = Signature::from_bytes(&self.signature);
+        VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify(&signed, &signature).is_ok())
+    }
+
     /// Tells two values of one slot apart.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();

@@ -55,7 +55,7 @@ async fn a_slot_is_claimed_seen_kept_over_a_restart_and_left() {
 }
 
 /// Which slot of an empty chain a node takes (FORMAT.md of mosaik-dht, section 6).
-fn preferred(node: u8) -> u8 {
+pub(super) fn preferred(node: u8) -> u8 {
     let figure = |slot: u8| {
         let hash = *blake3::hash(&[node_id(node).as_bytes(), &[slot][..]].concat()).as_bytes();
         u64::from_be_bytes(std::array::from_fn(|at| hash[at]))

@@ -74,6 +74,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         listen: vec![([127, 0, 0, 1], 0).into()],
         dht: false,
         dht_bootstrap: Vec::new(),
+        pkarr_relays: Vec::new(),
         relay: false,
         relays: Vec::new(),
         peers: Vec::new(),

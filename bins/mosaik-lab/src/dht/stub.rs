@@ -17,6 +17,7 @@ mod bencode;
 mod krpc;
 mod ledger;
 mod node;
+pub mod relay;
 mod storage;
 
 use std::{

@@ -43,6 +43,9 @@ pub(crate) struct RunFlags {
     /// Don't use the DHT
     #[arg(long, conflicts_with = "dht_bootstrap", help_heading = NODE)]
     no_dht: bool,
+    /// A pkarr relay to ask beside the DHT, over HTTP: for where UDP is blocked [default: none]
+    #[arg(long, value_name = "URL", help_heading = NODE)]
+    pkarr_relay: Vec<String>,
     /// A relay to use [default: iroh's public ones]
     #[arg(long, value_name = "URL", help_heading = NODE)]
     relay: Vec<String>,
@@ -59,7 +62,7 @@ pub(crate) struct RunFlags {
     #[arg(long, help_heading = NODE)]
     lan: bool,
     /// Send nothing outside the local network: neither DHT nor relays
-    #[arg(long, conflicts_with_all = ["dht_bootstrap", "relay"], help_heading = NODE)]
+    #[arg(long, conflicts_with_all = ["dht_bootstrap", "pkarr_relay", "relay"], help_heading = NODE)]
     lan_only: bool,
     /// Publish and dial private and loopback addresses too
     #[arg(long, help_heading = NODE, hide_short_help = true)]
@@ -106,6 +109,7 @@ impl RunFlags {
             listen: either(self.listen, weaker.listen),
             dht_bootstrap: either(self.dht_bootstrap, weaker.dht_bootstrap),
             no_dht: self.no_dht || weaker.no_dht,
+            pkarr_relay: either(self.pkarr_relay, weaker.pkarr_relay),
             relay: either(self.relay, weaker.relay),
             no_relay: self.no_relay || weaker.no_relay,
             peer: either(self.peer, weaker.peer),
@@ -136,7 +140,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (false, false) => vec!["true".to_owned()],
         (false, true) => Vec::new(),
     };
-    let said: [(&config::Key, Vec<String>); 22] = [
+    let said: [(&config::Key, Vec<String>); 23] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -144,6 +148,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::LISTEN, run.listen.clone()),
         (&config::DHT, wanted(run.no_dht, &run.dht_bootstrap)),
         (&config::DHT_BOOTSTRAP, run.dht_bootstrap.clone()),
+        (&config::PKARR_RELAYS, run.pkarr_relay.clone()),
         (&config::RELAY, wanted(run.no_relay, &run.relay)),
         (&config::RELAYS, run.relay.clone()),
         (&config::PEERS, run.peer.clone()),

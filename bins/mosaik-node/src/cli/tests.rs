@@ -35,7 +35,7 @@ fn without_a_noun_a_node_runs() {
 #[test]
 fn every_run_flag_reaches_its_setting() {
     let cli = parse(
-        "run --name n --listen a --dht-bootstrap b --relay c --peer d --no-mdns --lan --lab --sync-interval 1 \
+        "run --name n --listen a --dht-bootstrap b --pkarr-relay i --relay c --peer d --no-mdns --lan --lab --sync-interval 1 \
          --sync-jitter 2 --rate-down 3 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
          --data-dir f --network-file g",
     )
@@ -47,6 +47,7 @@ fn every_run_flag_reaches_its_setting() {
         ("listen", "a"),
         ("dht", "true"),
         ("dht_bootstrap", "b"),
+        ("pkarr_relays", "i"),
         ("relay", "true"),
         ("relays", "c"),
         ("peers", "d"),
@@ -191,6 +192,7 @@ fn what_is_wrong_is_refused_and_a_typo_gets_a_hint() {
         ("--no-dht --dht-bootstrap a:1", ErrorKind::ArgumentConflict),
         ("--lan-only --dht-bootstrap a:1", ErrorKind::ArgumentConflict),
         ("--lan-only --relay https://a.example", ErrorKind::ArgumentConflict),
+        ("--lan-only --pkarr-relay https://a.example", ErrorKind::ArgumentConflict),
         ("--lan-only --no-mdns", ErrorKind::ArgumentConflict),
         ("--no-relay --relay https://a", ErrorKind::ArgumentConflict),
     ] {

@@ -42,6 +42,8 @@ pub const LISTEN: Key = key("listen", "MOSAIK_LISTEN", Kind::List);
 pub const DHT: Key = key("dht", "MOSAIK_DHT", Kind::Switch);
 /// Where the DHT is entered.
 pub const DHT_BOOTSTRAP: Key = key("dht_bootstrap", "MOSAIK_DHT_BOOTSTRAP", Kind::List);
+/// Pkarr relays, which are asked beside the DHT.
+pub const PKARR_RELAYS: Key = key("pkarr_relays", "MOSAIK_PKARR_RELAYS", Kind::List);
 /// Whether relays are used.
 pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
 /// Which relays.
@@ -76,7 +78,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 22] = [
+pub const KEYS: [&Key; 23] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -84,6 +86,7 @@ pub const KEYS: [&Key; 22] = [
     &LISTEN,
     &DHT,
     &DHT_BOOTSTRAP,
+    &PKARR_RELAYS,
     &RELAY,
     &RELAYS,
     &PEERS,

@@ -3,12 +3,13 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 20] = [
+const SAMPLES: [(&str, &str, &str); 21] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
     ("dht", "false", "true"),
     ("dht_bootstrap", "a.example:6881", "b.example:6881"),
+    ("pkarr_relays", "https://a.example", "http://b.example"),
     ("relay", "false", "true"),
     ("relays", "https://a.example", "https://b.example"),
     ("peers", "", ""),
@@ -175,6 +176,7 @@ fn a_bad_value_is_named_with_its_place() {
         (&DHT, "maybe"),
         (&DHT_BOOTSTRAP, "router.example"),
         (&DHT_BOOTSTRAP, "router.example:0"),
+        (&PKARR_RELAYS, "relay.example"),
         (&RELAYS, "relay.example"),
         (&PEERS, "mpeer1qqq"),
         (&SYNC_INTERVAL, "0"),

@@ -66,7 +66,7 @@ impl ChainMeters {
         self.counters.conflicts.load(Relaxed)
     }
 
-    /// Storage nodes that acknowledged the last write that was answered; 0 if it was refused or
+    /// Storage nodes and pkarr relays that acknowledged the last write that was answered; 0 if it was refused or
     /// nobody answered it. One that acknowledges need not have changed anything.
     pub fn stored_at(&self) -> u32 {
         self.counters.stored_at.load(Relaxed)
