@@ -4,7 +4,13 @@ use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
 use mosaik_api::document::{Peer, PeerState, Peers};
-use mosaik_lab::{Cluster, Node, binary::node_binary, process::Group, wait};
+use mosaik_lab::{
+    Cluster, Node,
+    binary::node_binary,
+    dht::stub::relay::{RelayBehaviour, StubRelay},
+    process::Group,
+    wait,
+};
 use mosaik_tests::{cluster, play};
 use serde_json::json;
 
@@ -56,6 +62,26 @@ async fn two_nodes_with_the_dht_and_no_relay_converge() {
         ensure!(found.contains(&"slot"), "nobody was found in a slot, but by {found:?}");
         is_direct(&seen1)?;
         is_direct(&seen2)
+    })
+    .await;
+}
+
+/// Where UDP goes nowhere but to each other: the DHT can't be asked, a pkarr relay can.
+#[tokio::test]
+async fn two_nodes_with_a_pkarr_relay_and_no_dht_converge() {
+    let relay = StubRelay::start(RelayBehaviour::Honest).await.expect("loopback is there");
+    let arguments = cluster(2).dht(0).relay(false).argument("--pkarr-relay").argument(relay.url());
+    play(arguments, async |cluster: &mut Cluster| {
+        cluster.start().await?;
+        converge(cluster).await?;
+        let [n1, n2] = &cluster.nodes[..] else { unreachable!("two nodes") };
+        let (seen1, seen2) = (peer(n1, n2).await?, peer(n2, n1).await?);
+        let found = [seen1.found_by.as_str(), seen2.found_by.as_str()];
+        ensure!(found.contains(&"slot"), "nobody was found in a slot, but by {found:?}");
+        ensure!(relay.requests() > 0, "the relay was not asked");
+        let slots = n1.slots().await?.slots;
+        ensure!(slots.len() == 16, "{slots:?}");
+        Ok(())
     })
     .await;
 }
