@@ -5,14 +5,14 @@
 //! A target that is missed is printed, and is no error.
 
 mod append;
-mod bootstrap;
+pub mod bootstrap;
 mod catch_up;
 mod compare;
-mod figure;
+pub mod figure;
 mod fill;
 mod idle;
 mod limits;
-mod place;
+pub mod place;
 mod probe;
 mod scrape;
 mod spread;

@@ -2,6 +2,7 @@
 //!
 //! What `mosaik-lab` shows to a person, tests use as a library:
 //!
+//! - [`bench`]: what is measured; of [`bench::bootstrap`] each case can be played by itself.
 //! - [`binary`]: finds the `mosaik-node` program, and builds it where this one was built.
 //! - [`process`]: a child with its log, stopped on drop; [`process::run`] for one that ends by itself.
 //! - [`node`]: one node: its directory, its command line, its verbs and its socket.
@@ -13,7 +14,7 @@
 //!
 //! Invariant: whatever way this process ends but by SIGKILL, the processes that it started end too.
 
-mod bench;
+pub mod bench;
 pub mod binary;
 mod cli;
 pub mod cluster;

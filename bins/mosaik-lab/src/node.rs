@@ -193,11 +193,19 @@ impl Node {
     ///
     /// If it doesn't run.
     pub async fn kill(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { bail!("{} does not run", self.name) };
-        if let Some(status) = process.ended()? {
-            bail!("{} had ended before it was killed ({status})", self.name);
+        self.killing().await
+    }
+
+    /// What [`Self::kill`] does, to be awaited beside others.
+    pub(crate) fn killing(&mut self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (name, process) = (self.name.clone(), self.process.take());
+        async move {
+            let Some(mut process) = process else { bail!("{name} does not run") };
+            if let Some(status) = process.ended()? {
+                bail!("{name} had ended before it was killed ({status})");
+            }
+            process.kill().await
         }
-        process.kill().await
     }
 
     /// Freezes it: its sockets stay open and nothing answers.

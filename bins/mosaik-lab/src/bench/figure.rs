@@ -1,6 +1,9 @@
 //! Figures on their way out: a table for a person, a line each for a program.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::{
+    fmt,
+    io::{IsTerminal, Write, stderr},
+};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -9,9 +12,12 @@ use serde_json::json;
 use super::place::Place;
 use crate::print;
 
+/// How much longer what is promised may take on a machine that does other things too.
+pub const TIME_ROOM: f64 = 10.0;
+
 /// One measured number.
 #[derive(Debug, Clone)]
-pub(super) struct Figure {
+pub struct Figure {
     workload: &'static str,
     case: String,
     metric: &'static str,
@@ -36,6 +42,15 @@ impl Target {
         match self {
             Self::AtMost(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(limit) => write!(f, "at most {}", shown(*limit)),
+            Self::AtLeast(limit) => write!(f, "at least {}", shown(*limit)),
         }
     }
 }
@@ -68,6 +83,31 @@ impl Figure {
         self
     }
 
+    /// Whether anything is promised of it.
+    pub fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Holds it against its target for a test, which isn't alone on its machine: a time may be
+    /// [`TIME_ROOM`] times as long, anything else is as promised.
+    ///
+    /// # Errors
+    ///
+    /// What was measured and what it should have been, if it isn't met.
+    pub fn check(&self) -> Result<(), String> {
+        let room = if matches!(self.unit, "s" | "ms") { TIME_ROOM } else { 1.0 };
+        let target = match self.target {
+            Some(Target::AtMost(limit)) => Target::AtMost(limit * room),
+            Some(Target::AtLeast(limit)) => Target::AtLeast(limit),
+            None => return Ok(()),
+        };
+        if target.is_met(self.value) {
+            return Ok(());
+        }
+        let Self { workload, case, metric, value, unit, .. } = self;
+        Err(format!("{workload}, {case}: {metric} is {} {unit}, {target}", shown(*value)))
+    }
+
     fn json(&self) -> serde_json::Value {
         json!({
             "workload": self.workload,
@@ -80,20 +120,19 @@ impl Figure {
             "met": self.target.map(|target| target.is_met(self.value)),
         })
     }
+}
 
-    fn row(&self) -> String {
+/// A row of the table.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let share = match self.share_of_limit {
             Some(share) => format!("{:.0} % of limit", share * 100.0),
             None => String::new(),
         };
         let target = match self.target {
             Some(target) => {
-                let (word, limit) = match target {
-                    Target::AtMost(limit) => ("at most", limit),
-                    Target::AtLeast(limit) => ("at least", limit),
-                };
                 let met = if target.is_met(self.value) { "met" } else { "NOT MET" };
-                format!("{met}: {word} {}", shown(limit))
+                format!("{met}: {target}")
             }
             None => String::new(),
         };
@@ -102,7 +141,7 @@ impl Figure {
             "{:<7} {:<20} {:<22} {value:>18}  {share:>15}  {target}",
             self.workload, self.case, self.metric
         );
-        row.trim_end().to_owned()
+        f.write_str(row.trim_end())
     }
 }
 
@@ -170,7 +209,13 @@ impl Report {
         if self.json {
             print::line(figure.json());
         } else {
-            print::line(figure.row());
+            print::line(figure);
+        }
+    }
+
+    pub(super) fn add_all(&mut self, figures: &[Figure]) {
+        for figure in figures {
+            self.add(figure);
         }
     }
 
@@ -216,10 +261,23 @@ mod tests {
 
     #[test]
     fn a_row_says_whether_the_target_is_met() {
-        let row = figure().at_most(400_000.0).row();
+        let row = figure().at_most(400_000.0).to_string();
         assert!(row.contains(" 312 346 1/s ") && row.ends_with("met: at most 400 000"), "{row}");
-        let row = figure().at_least(400_000.0).row();
+        let row = figure().at_least(400_000.0).to_string();
         assert!(row.ends_with("NOT MET: at least 400 000"), "{row}");
+    }
+
+    #[test]
+    fn a_test_gives_times_ten_times_the_room_and_counts_none() {
+        let time = |value| Figure::new("W1", "two", "p95_s", value, "s").at_most(0.3);
+        assert_eq!(time(2.9).check(), Ok(()));
+        let missed = "W1, two: p95_s is 3.10 s, at most 3.00".to_owned();
+        assert_eq!(time(3.1).check(), Err(missed));
+        let count = |value| Figure::new("W1", "two", "holders", value, "").at_least(8.0);
+        assert_eq!(count(8.0).check(), Ok(()));
+        assert!(count(7.0).check().is_err());
+        assert!(count(9.0).at_most(8.0).check().is_err());
+        assert!(!figure().has_target() && figure().check().is_ok());
     }
 
     #[test]

@@ -15,14 +15,18 @@ pub(super) const NETWORK: &str = "mosaik-lab bench";
 
 /// A directory on a disk.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     root: TempDir,
     next: std::cell::Cell<u32>,
 }
 
 impl Place {
     /// On the disk of `parent`, else where the system puts temporary files.
-    pub(super) fn new(parent: Option<&Path>) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If it can't be made there.
+    pub fn new(parent: Option<&Path>) -> Result<Self> {
         let parent = parent.map_or_else(env::temp_dir, Path::to_owned);
         // Short: a socket's path has at most 107 bytes.
         let root = tempfile::Builder::new().prefix("mbench-").tempdir_in(&parent);

@@ -4,37 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
-use mosaik_core::{id::NodeId, key::Network};
+use mainline::MutableItem;
+use mosaik_core::{
+    id::NodeId,
+    key::{Network, NetworkKeys},
+};
 use mosaik_dht::{
     record::{self, Draft},
     slot::{SlotKeys, SlotValue},
 };
 
-use super::{numbers, unix_s};
+use super::{ghosts::Ghosts, numbers, site::usual, unix_s};
 use crate::dht::stub::{Item, Put, StubDht};
 
 const LEASE_S: u64 = 3600;
-/// A port that nobody has: below 1024, and no service's.
-const DEAD_PORT: u16 = 1;
+/// The first of the nodes that forged records are of; below it are those that are gone.
+const FORGED: u8 = 100;
+/// A node whose record is copied to where it doesn't belong.
+const STRANGER: u8 = 200;
 
-/// The slots of a network in a DHT.
+/// The slots of a network in a DHT, and where nodes of theirs were that are gone.
 pub(super) struct Slots {
     pub(super) stub: StubDht,
+    pub(super) ghosts: Ghosts,
+    network: NetworkKeys,
     keys: SlotKeys,
 }
 
 impl Slots {
-    pub(super) fn new(stub: StubDht, network: &str) -> Self {
-        let keys = Network::Public(network.to_owned()).keys();
-        Self { stub, keys: SlotKeys::new(&keys) }
+    pub(super) async fn start(network: &str) -> Result<Self> {
+        let network = Network::Public(network.to_owned()).keys();
+        let (stub, ghosts) = (StubDht::start(usual()).await?, Ghosts::start().await?);
+        Ok(Self { stub, ghosts, keys: SlotKeys::new(&network), network })
     }
 
-    /// Lays live leases of nodes that aren't there into all slots in which nothing stands.
+    /// Lays live leases of nodes that are gone, another in each, into all slots in which nothing stands.
     pub(super) fn fill_free_with_dead(&self) -> Result<()> {
         for slot in numbers() {
             let key = self.keys.public_key(slot);
             if self.stub.stored(&key).iter().all(Option::is_none) {
-                self.stub.place(&key, &item(&self.lease(slot, slot)?));
+                self.stub.place(&key, &item(&self.lease(slot, slot, 1 + slot, 1)?));
             }
         }
         Ok(())
@@ -42,23 +51,32 @@ impl Slots {
 
     /// Lays into the slots in turn: a copy of another slot's record, a good record at a seq near the
     /// ceiling, rubbish at a seq far in the future, and a record whose signature isn't the slot's.
-    pub(super) fn fill_with_forged(&self) -> Result<()> {
-        let stranger = self.lease(0, 200)?;
+    /// Returns in how many there is a lease that holds: anyone can write one for a key of his own.
+    pub(super) fn fill_with_forged(&self) -> Result<usize> {
+        let tomorrow_us = (unix_s()? as i64 + 86_400) * 1_000_000;
+        let mut good_leases = 0;
         for slot in numbers() {
-            let own = self.lease(slot, 100 + slot)?;
+            let own = |seq| self.lease(slot, slot, FORGED + slot, seq);
             let forged = match slot % 4 {
-                0 => SlotValue { value: self.lease((slot + 1) % 16, 200)?.value, ..own },
-                1 => SlotValue { seq: i64::MAX - 1, ..own },
-                2 => SlotValue { seq: (unix_s()? as i64 + 86_400) * 1_000_000, ..stranger.clone() },
-                _ => SlotValue { signature: [7; 64], ..own },
+                0 => {
+                    let copied = self.lease((slot + 1) % 16, slot, STRANGER, 1)?;
+                    self.signed(slot, 1, &copied.value)
+                }
+                1 => {
+                    good_leases += 1;
+                    item(&own(i64::MAX - 1)?)
+                }
+                2 => self.signed(slot, tomorrow_us, b"rubbish"),
+                _ => Item { signature: [7; 64], ..item(&own(1)?) },
             };
-            self.stub.place(&self.keys.public_key(slot), &item(&forged));
+            self.stub.place(&self.keys.public_key(slot), &forged);
         }
-        Ok(())
+        Ok(good_leases)
     }
 
-    /// Nodes with a lease that holds and has not ended, by the values with the highest seq.
-    pub(super) fn holders(&self) -> Result<BTreeSet<NodeId>> {
+    /// In how many slots each node has a lease that holds and has not ended, by the values with the
+    /// highest seq.
+    pub(super) fn holders(&self) -> Result<BTreeMap<NodeId, usize>> {
         let now_s = unix_s()?;
         let live = numbers().filter_map(|slot| {
             let stored = self.stub.stored(&self.keys.public_key(slot));
@@ -66,7 +84,11 @@ impl Slots {
             let record = record::parse(&self.keys, slot, &value(top)).ok()?;
             record.lease.is_live(now_s).then_some(record.node)
         });
-        Ok(live.collect())
+        let mut holders = BTreeMap::new();
+        for node in live {
+            *holders.entry(node).or_default() += 1;
+        }
+        Ok(holders)
     }
 
     /// How many slots each node has written so far, renewals and tombstones included.
@@ -85,18 +107,25 @@ impl Slots {
         writes
     }
 
-    /// A lease of a node that isn't there.
-    fn lease(&self, slot: u8, node: u8) -> Result<SlotValue> {
+    /// A slot's record of a node that is gone, or never was: its address is the ghost's of a slot.
+    fn lease(&self, slot: u8, ghost: u8, node: u8, seq: i64) -> Result<SlotValue> {
         let issued_s = unix_s()?;
         let draft = Draft {
-            addresses: vec![([127, 0, 0, node.max(2)], DEAD_PORT).into()],
+            addresses: vec![self.ghosts.address(ghost)],
             issued_s,
             expires_s: issued_s + LEASE_S,
             ..Draft::default()
         };
-        let key = SigningKey::from_bytes(&[node.max(1); 32]);
-        let built = record::build(&self.keys, slot, &key, &draft, 1, &[0; 24]);
+        let key = SigningKey::from_bytes(&[node; 32]);
+        let built = record::build(&self.keys, slot, &key, &draft, seq, &[0; 24]);
         Ok(built.context("a lease")?.0)
+    }
+
+    /// Any bytes, signed by the slot's key.
+    fn signed(&self, slot: u8, seq: i64, value: &[u8]) -> Item {
+        let signer = SigningKey::from_bytes(&self.network.slot_seeds[usize::from(slot)]);
+        let signature = *MutableItem::new(signer, value, seq, None).signature();
+        Item { seq, signature, value: value.to_vec() }
     }
 }
 

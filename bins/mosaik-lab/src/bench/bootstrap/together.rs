@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -13,94 +12,124 @@ use mosaik_core::key::Network;
 use mosaik_node::Node;
 use tokio::task::JoinSet;
 
-use super::{slots::Slots, usual};
+use super::{broken_after, count, figure, slots::Slots};
 use crate::{
     bench::{
-        Run,
         append::config,
         figure::{Figure, progress},
-        place::NETWORK,
+        place::{Directory, NETWORK, Place},
     },
-    dht::stub::StubDht,
     wait,
 };
 
 /// How many, and within how many seconds all of them are to be linked.
 const CASES: [(usize, f64); 4] = [(2, 5.0), (10, 8.0), (35, 12.0), (100, 25.0)];
-/// By then as many slots as are worth it are to be held.
-const HOLDERS_S: u64 = 30;
-/// And nobody writes more often in its first minute.
+/// So many slots are worth it; fewer nodes hold one each.
+const HOLDERS: usize = 8;
+/// Within how many seconds they do.
+const HELD_S: f64 = 30.0;
+/// What a node writes is counted for so long.
+const COUNTED: Duration = Duration::from_secs(60);
+/// And nobody writes more often.
 const WRITES_MAX: f64 = 3.0;
-const BROKEN: Duration = Duration::from_secs(180);
 
-pub(super) async fn all(run: &mut Run) -> Result<()> {
+/// 2, 10, 35 and 100 nodes start together on an empty chain, the next ones once the last are linked.
+///
+/// # Errors
+///
+/// If a node doesn't start, or anything takes ten times its time.
+pub async fn together(place: &Place) -> Result<Vec<Figure>> {
+    let mut tails = JoinSet::new();
     for (nodes, linked_s) in CASES {
         progress(format_args!("bootstrap: {nodes} started together"));
-        let case = format!("{nodes} together");
-        let slots = Slots::new(StubDht::start(usual()).await?, NETWORK);
-        let directory = run.place.directory()?;
-        let started = Instant::now();
-        let nodes = start(nodes, directory.path(), slots.stub.bootstrap()).await?;
-        let measured = measure(&nodes, &slots, started).await;
+        let crowd = Crowd::start(nodes, place.directory()?).await?;
+        let linked = crowd.linked(linked_s).await?;
+        tails.spawn(async move {
+            let rest = crowd.rest().await;
+            crowd.end().await;
+            let mut figures = vec![linked];
+            figures.extend(rest?);
+            anyhow::Ok((nodes, figures))
+        });
+    }
+    let mut measured = BTreeMap::new();
+    while let Some(ended) = tails.join_next().await {
+        let (nodes, figures) = ended??;
+        measured.insert(nodes, figures);
+    }
+    Ok(measured.into_values().flatten().collect())
+}
+
+/// Nodes in this process, and the slots of their network.
+struct Crowd {
+    case: String,
+    nodes: Vec<Node>,
+    slots: Slots,
+    /// When the first began to start, and when the last had.
+    began: Instant,
+    started: Instant,
+    _directory: Directory,
+}
+
+impl Crowd {
+    async fn start(number: usize, directory: Directory) -> Result<Self> {
+        let slots = Slots::start(NETWORK).await?;
+        let network = Network::Public(NETWORK.to_owned());
+        let (began, mut nodes) = (Instant::now(), Vec::new());
+        for at in 0..number {
+            let mut config = config(directory.path().join(format!("n{at}")));
+            (config.dht, config.dht_bootstrap) = (true, slots.stub.bootstrap().to_vec());
+            nodes.push(Box::pin(Node::open(config, &network)).await?);
+        }
+        let (case, started) = (format!("{number} together"), Instant::now());
+        Ok(Self { case, nodes, slots, began, started, _directory: directory })
+    }
+
+    /// Waits until they are one component.
+    async fn linked(&self, promised_s: f64) -> Result<Figure> {
+        wait::until("one component", broken_after(promised_s), async || {
+            match components(&self.nodes) {
+                1 => Ok(()),
+                components => Err(format!("{components} components")),
+            }
+        })
+        .await?;
+        let linked_s = self.began.elapsed().as_secs_f64();
+        Ok(figure(&self.case, "linked_s", linked_s, "s").at_most(promised_s))
+    }
+
+    /// What is to be seen of the slots in the first minute.
+    async fn rest(&self) -> Result<Vec<Figure>> {
+        let wanted = self.nodes.len().min(HOLDERS);
+        wait::until("enough holders", broken_after(HELD_S), async || {
+            let holders = self.slots.holders().map_err(|error| format!("{error:#}"))?.len();
+            if holders >= wanted { Ok(()) } else { Err(format!("{holders} holders")) }
+        })
+        .await?;
+        let held_s = self.began.elapsed().as_secs_f64();
+        tokio::time::sleep(COUNTED.saturating_sub(self.started.elapsed())).await;
+        let writes = self.slots.writes().into_values().max().unwrap_or_default();
+        let holders = self.slots.holders()?;
+        let in_two = holders.values().filter(|slots| **slots > 1).count();
+        let count = |metric, value| count(&self.case, metric, value);
+        Ok(vec![
+            figure(&self.case, "held_s", held_s, "s").at_most(HELD_S),
+            count("holders", holders.len()).at_least(wanted as f64),
+            count("nodes_in_two_slots", in_two).at_most(0.0),
+            count("writes_a_node_max", writes).at_most(WRITES_MAX),
+        ])
+    }
+
+    async fn end(self) {
         let mut ending = JoinSet::new();
-        for node in nodes {
+        for node in self.nodes {
             ending.spawn(async move {
                 node.handle().shutdown().await;
                 node.stopped().await;
             });
         }
         ending.join_all().await;
-        let measured = measured?;
-        let figure =
-            |metric, value, unit| Figure::new("bootstrap", case.clone(), metric, value, unit);
-        run.report.add(&figure("linked_s", measured.linked_s, "s").at_most(linked_s));
-        let holders = figure("holders", measured.holders as f64, "");
-        run.report.add(&holders.at_least(measured.nodes.min(8) as f64));
-        run.report
-            .add(&figure("writes_a_node_max", measured.writes as f64, "").at_most(WRITES_MAX));
     }
-    Ok(())
-}
-
-struct Measured {
-    nodes: usize,
-    linked_s: f64,
-    holders: usize,
-    writes: usize,
-}
-
-async fn start(number: usize, directory: &Path, bootstrap: &[String]) -> Result<Vec<Node>> {
-    let network = Network::Public(NETWORK.to_owned());
-    let open = |at: usize| {
-        let mut config = config(directory.join(format!("n{at}")));
-        (config.dht, config.dht_bootstrap) = (true, bootstrap.to_vec());
-        Node::open(config, &network)
-    };
-    let mut nodes = Vec::new();
-    for at in 0..number {
-        nodes.push(open(at).await?);
-    }
-    Ok(nodes)
-}
-
-async fn measure(nodes: &[Node], slots: &Slots, started: Instant) -> Result<Measured> {
-    let wanted = nodes.len().min(8);
-    wait::until("one component", BROKEN, async || match components(nodes) {
-        1 => Ok(()),
-        components => Err(format!("{components} components")),
-    })
-    .await?;
-    let linked_s = started.elapsed().as_secs_f64();
-    let left = Duration::from_secs(HOLDERS_S).saturating_sub(started.elapsed());
-    // Where fewer hold one by then, that is the figure.
-    let _ = wait::until("enough holders", left, async || {
-        let holders = slots.holders().map_err(|error| format!("{error:#}"))?.len();
-        if holders >= wanted { Ok(()) } else { Err(format!("{holders} holders")) }
-    })
-    .await;
-    tokio::time::sleep(Duration::from_secs(60).saturating_sub(started.elapsed())).await;
-    let writes = slots.writes().into_values().max().unwrap_or_default();
-    Ok(Measured { nodes: nodes.len(), linked_s, holders: slots.holders()?.len(), writes })
 }
 
 /// How many groups the nodes form by their open sessions.
