@@ -7,6 +7,7 @@
 
 mod claims;
 mod forged;
+mod promises;
 mod records;
 mod relays;
 mod secret;
