@@ -6,6 +6,7 @@ mod clocks;
 mod closed_network;
 mod fuzz;
 mod hostile_sizes;
+mod relay;
 mod repository;
 mod stranger;
 mod whole_path;

@@ -70,6 +70,7 @@ pub struct Builder {
     dht_nodes: usize,
     dht_bootstrap: Vec<String>,
     relay: bool,
+    relays: Vec<String>,
     exclusive: bool,
     group: Group,
     directory: Option<PathBuf>,
@@ -112,6 +113,7 @@ impl Cluster {
             dht_nodes: dht::NODES,
             dht_bootstrap: Vec::new(),
             relay: true,
+            relays: Vec::new(),
             exclusive: false,
             group: Group::Shared,
             directory: None,
@@ -174,9 +176,13 @@ impl Cluster {
         for address in bootstrap {
             arguments.extend(["--dht-bootstrap".into(), address.clone()]);
         }
-        match &self.relay {
-            None => arguments.push("--no-relay".into()),
-            Some(relay) => arguments.extend(["--relay".into(), relay.url().into()]),
+        let own = self.relay.iter().map(|relay| relay.url().to_owned());
+        let relays: Vec<String> = own.chain(self.settings.relays.iter().cloned()).collect();
+        if relays.is_empty() {
+            arguments.push("--no-relay".into());
+        }
+        for relay in relays {
+            arguments.extend(["--relay".into(), relay]);
         }
         arguments
     }
@@ -298,6 +304,14 @@ impl Builder {
     #[must_use]
     pub fn relay(mut self, relay: bool) -> Self {
         self.relay = relay;
+        self
+    }
+
+    /// Relays that somebody else runs, by their URLs, rather than one of its own.
+    #[must_use]
+    pub fn relay_of(mut self, urls: impl IntoIterator<Item = String>) -> Self {
+        self.relay = false;
+        self.relays = urls.into_iter().collect();
         self
     }
 

@@ -17,6 +17,9 @@ pub(crate) trait Carrier: Send {
     /// How the peer of one of its sessions is reached.
     fn path(&self, session: SessionId) -> Option<Path>;
 
+    /// What a person should know of its wire, in sentences. With a change of it an input comes.
+    fn notices(&self) -> Vec<String>;
+
     /// Says goodbye and closes everything, within seconds.
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -28,6 +31,10 @@ impl Carrier for Net {
 
     fn path(&self, session: SessionId) -> Option<Path> {
         Self::path(self, session)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.complaints()
     }
 
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -53,6 +60,10 @@ impl Carriers {
 
     pub(crate) fn path(&self, session: SessionId) -> Option<Path> {
         self.0.iter().find_map(|carrier| carrier.path(session))
+    }
+
+    pub(crate) fn notices(&self) -> Vec<String> {
+        self.0.iter().flat_map(|carrier| carrier.notices()).collect()
     }
 
     pub(crate) async fn close(self) {

@@ -457,9 +457,12 @@ pub(crate) enum BackupVerb {
 
 /// What can be served.
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one a process, for a moment")]
 pub(crate) enum Service {
     /// A plain Mainline DHT node: where nodes without internet find each other (--dht-bootstrap)
     Dht(serve::DhtFlags),
+    /// A relay: it carries traffic between nodes that don't reach each other directly (--relay)
+    Relay(serve::RelayFlags),
 }
 
 /// What to show of the settings.
@@ -532,6 +535,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
             Ok(())
         }
         Some(Noun::Serve { what: Service::Dht(flags) }) => serve::dht(flags, json),
+        Some(Noun::Serve { what: Service::Relay(flags) }) => serve::relay(flags, json),
         Some(Noun::Network { verb }) => match verb {
             None | Some(NetworkVerb::List) => network::list(&place, json),
             Some(NetworkVerb::New { qr: true, .. } | NetworkVerb::Show { qr: true }) if json => {

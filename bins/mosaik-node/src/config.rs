@@ -20,8 +20,8 @@ use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
     DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT,
-    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RELAY, RELAYS,
-    RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RELAY, RELAY_CA,
+    RELAY_ONLY, RELAYS, RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -55,6 +55,10 @@ pub struct Config {
     pub relay: bool,
     /// Which relays, as URLs; empty: iroh's public ones.
     pub relays: Vec<String>,
+    /// Whether peers are reached through relays alone: no direct path is offered or taken.
+    pub relay_only: bool,
+    /// A PEM file with authorities whose certificates relays may show, besides the well-known ones.
+    pub relay_ca: Option<PathBuf>,
     /// Peers to dial, whatever else finds any.
     pub peers: Vec<Ticket>,
     /// Whether this node announces itself on the local network and looks for others there; never in
@@ -231,6 +235,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         pkarr_relays: reading.list(&PKARR_RELAYS, parse_relay)?,
         relay: reading.one(&RELAY, parse_switch, || true)?,
         relays: reading.list(&RELAYS, parse_relay)?,
+        relay_only: reading.one(&RELAY_ONLY, parse_switch, || false)?,
+        relay_ca: reading.optional_path(&RELAY_CA)?,
         peers: reading.list(&PEERS, |text| text.parse::<Ticket>().map_err(|e| e.to_string()))?,
         mdns: reading.one(&MDNS, parse_switch, || true)?,
         lan: reading.one(&LAN, parse_switch, || false)?,
@@ -245,8 +251,16 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         log_format: reading.one(&LOG_FORMAT, str::parse, Format::default)?,
         log_dir: reading.optional_path(&LOG_DIR)?,
     };
+    if config.relay_only && (config.lan_only || !config.relay) {
+        let reason =
+            "without relays nobody could be reached; take back lan_only, and relay = false";
+        return Err(reading.refused(&RELAY_ONLY, reason));
+    }
     let network = reading.network()?;
     let mut notes = Vec::new();
+    if config.relay_only && !config.listen.is_empty() {
+        notes.push("relay_only is set: no UDP address is listened on".to_owned());
+    }
     let outside = [&config.dht_bootstrap, &config.pkarr_relays, &config.relays];
     if config.lan_only && outside.iter().any(|named| !named.is_empty()) {
         notes.push("lan_only is set: neither the DHT nor the relays named are used".to_owned());
@@ -337,6 +351,16 @@ impl<'a> Reading<'a> {
         let shown: Vec<_> = values.iter().map(T::to_string).collect();
         self.settings.push((key.name, shown.join(", "), origin));
         Ok(values)
+    }
+
+    /// A value that is good by itself, and not with others.
+    fn refused(&self, key: &'static Key, reason: &str) -> ConfigError {
+        let shown = self.settings.iter().find(|(name, ..)| *name == key.name);
+        let (value, origin) = shown
+            .map_or((String::new(), Origin::Default), |(_, value, origin)| {
+                (value.clone(), origin.clone())
+            });
+        ConfigError::BadValue { key: key.name, value, origin, reason: reason.to_owned() }
     }
 
     fn data_dir(&mut self) -> Result<PathBuf, ConfigError> {

@@ -228,6 +228,8 @@ async fn bind(
             (true, true) => RelaySetting::Default,
             (true, false) => RelaySetting::Custom(config.relays.clone()),
         },
+        relay_only: config.relay_only,
+        relay_ca: config.relay_ca.clone(),
         reach: reach(config),
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
         mdns: config.mdns && !config.lab,

@@ -84,7 +84,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         crowded: crowded.map(|(author, _)| *author).collect(),
         violations: replica.totals().violations,
         degraded,
-        notices: notices(replica, sources.now),
+        notices: notices(replica, sources.carriers, sources.now),
     }
 }
 
@@ -147,10 +147,11 @@ fn published(addresses: &Addresses, slots: Option<Summary>) -> Vec<String> {
     lines
 }
 
-fn notices(replica: &Replica, now: Now) -> Vec<String> {
+fn notices(replica: &Replica, carriers: &Carriers, now: Now) -> Vec<String> {
     let twin = replica.twin().is_some();
     let twin = twin.then(|| "another node uses this node key: delete node.key in one".to_owned());
-    twin.into_iter().chain(clock_notice(replica.clock_offset_ms(), now.wall_ms)).collect()
+    let clock = clock_notice(replica.clock_offset_ms(), now.wall_ms);
+    carriers.notices().into_iter().chain(twin).chain(clock).collect()
 }
 
 /// What is wrong with this machine's clock, by what was added to it to get the peers' time.

@@ -44,6 +44,7 @@ use crate::{
     mdns::Neighbours,
     rate::Rate,
     reason::of_dial,
+    relay::RelaySetting,
     sync,
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) hasher: Hasher,
     pub(crate) rate: Option<Rate>,
     pub(crate) reach: Reach,
+    pub(crate) relays: RelaySetting,
+    pub(crate) relay_only: bool,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
@@ -213,6 +216,11 @@ async fn reach(shared: &Shared, dial: &Dial) -> Result<Begun, String> {
     };
     addr =
         addr.with_addrs(shared.neighbours.addresses(&dial.peer).into_iter().map(TransportAddr::Ip));
+    let elsewhere = shared.relays.shared(&dial.addresses.relays);
+    addr = addr.with_addrs(elsewhere.into_iter().map(TransportAddr::Relay));
+    if shared.relay_only {
+        addr.addrs.retain(TransportAddr::is_relay);
+    }
     if addr.is_empty() && !dial.addresses.is_empty() {
         return Err("none of its addresses may be dialed from here".to_owned());
     }

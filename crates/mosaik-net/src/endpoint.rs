@@ -5,23 +5,27 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    path::PathBuf,
     time::Duration,
 };
 
 use futures_lite::StreamExt;
 use iroh::{
-    Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayConfig, RelayMap, RelayMode,
-    RelayUrl, SecretKey, Watcher,
+    Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMode, RelayUrl, SecretKey, Watcher,
     endpoint::{BindOpts, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 use mosaik_core::{id::NodeId, key::NetworkKeys, reach::Reach};
 use mosaik_proto::carrier::{Addresses, Input};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout_at},
 };
 
-use crate::{budget::Delivery, gossip::Hook};
+use crate::{
+    budget::Delivery,
+    gossip::Hook,
+    relay::{self, RelaySetting},
+};
 
 /// The protocol that sessions speak.
 pub const SYNC_ALPN: &[u8] = b"mosaik-node/sync/1";
@@ -51,6 +55,11 @@ pub struct NetConfig {
     pub listen: Vec<SocketAddr>,
     /// Relays to be reached through.
     pub relays: RelaySetting,
+    /// Whether peers are reached through relays alone: no UDP socket is opened, `listen` counts for
+    /// nothing, and no address of this machine is told.
+    pub relay_only: bool,
+    /// A PEM file with certificate authorities whose relays are trusted besides the well-known ones.
+    pub relay_ca: Option<PathBuf>,
     /// Which addresses are dialed and told.
     pub reach: Reach,
     /// Bytes a second that are read of all sessions together; `None`: as they come.
@@ -59,17 +68,6 @@ pub struct NetConfig {
     pub mdns: bool,
     /// Whether to take part in gossip.
     pub gossip: bool,
-}
-
-/// Relays to be reached through.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RelaySetting {
-    /// Those that iroh's makers run for all.
-    Default,
-    /// None: only who can be reached directly is.
-    None,
-    /// These URLs.
-    Custom(Vec<String>),
 }
 
 /// Why a node can't listen.
@@ -88,39 +86,50 @@ pub enum BindError {
     /// Not a relay's URL.
     #[error("{0:?} is not the URL of a relay")]
     Relay(String),
+    /// The file with the relays' authorities.
+    #[error("{} holds no certificate authority: {reason}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why, in words.
+        reason: String,
+    },
     /// Anything else.
     #[error("can't open the network endpoint")]
     Endpoint(#[source] Box<iroh::endpoint::BindError>),
 }
 
-/// Opens the endpoint; `alpns` are the protocols that it answers to.
+/// Opens the endpoint; `mode` is `config.relays` for iroh, `alpns` are the protocols that it answers to.
 pub(crate) async fn bind(
     config: &NetConfig,
+    mode: RelayMode,
     alpns: Vec<Vec<u8>>,
     hook: Hook,
 ) -> Result<Endpoint, BindError> {
     let mut builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret))
         .alpns(alpns)
-        .relay_mode(relay_mode(&config.relays)?)
+        .relay_mode(mode)
+        .ca_tls_config(relay::authorities(config.relay_ca.as_deref())?)
         .transport_config(transport())
         .hooks(hook);
-    if config.reach != Reach::Public {
+    if config.reach != Reach::Public || config.relay_only {
         builder = builder.portmapper_config(PortmapperConfig::Disabled);
     }
     if config.relays == RelaySetting::None {
         // Nobody there to be probed. With relays the probes are needed: the nearest is one's home.
         builder = builder.net_report_config(NetReportConfig::minimal());
     }
-    if !config.listen.is_empty() {
+    let listen = if config.relay_only { &[][..] } else { &config.listen };
+    if config.relay_only || !listen.is_empty() {
         builder = builder.clear_ip_transports();
     }
-    for (address, opts) in routes(&config.listen) {
+    for (address, opts) in routes(listen) {
         builder = builder
             .bind_addr_with_opts(address, opts)
             .expect("one default route a family, and prefixes within their family");
     }
-    builder.bind().await.map_err(|error| diagnose(error, &config.listen))
+    builder.bind().await.map_err(|error| diagnose(error, listen))
 }
 
 /// Each address with the part of the world that it sends to: the first of a family to all of it,
@@ -155,26 +164,6 @@ fn transport() -> QuicTransportConfig {
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into())
         .build()
-}
-
-fn relay_mode(setting: &RelaySetting) -> Result<RelayMode, BindError> {
-    Ok(match setting {
-        RelaySetting::Default => RelayMode::Default,
-        RelaySetting::None => RelayMode::Disabled,
-        RelaySetting::Custom(urls) => RelayMode::Custom(
-            urls.iter().map(|url| relay_config(url)).collect::<Result<RelayMap, _>>()?,
-        ),
-    })
-}
-
-/// A relay without TLS has no QUIC beside it, and is not asked for this node's address over it.
-fn relay_config(url: &str) -> Result<RelayConfig, BindError> {
-    let parsed: RelayUrl = url.parse().map_err(|_| BindError::Relay(url.to_owned()))?;
-    Ok(match parsed.scheme() {
-        "http" => RelayConfig::new(parsed, None),
-        "https" => RelayConfig::from(parsed),
-        _ => return Err(BindError::Relay(url.to_owned())),
-    })
 }
 
 /// Names the address that could not be had; iroh's error doesn't.
@@ -212,27 +201,35 @@ pub(crate) fn to_dial(peer: NodeId, addresses: &Addresses, reach: Reach) -> Opti
     Some(addr)
 }
 
-/// Tells own addresses whenever they have changed and then stayed for a while; the first ones too.
+/// Tells own addresses whenever they have changed and then stayed for a while; the first ones too. And
+/// again whenever there is something new to complain of: whoever shows both then looks.
 pub(crate) async fn tell_addresses(
     endpoint: Endpoint,
     reach: Reach,
+    mut complaints: watch::Receiver<Vec<String>>,
     inbox: mpsc::Sender<Delivery>,
 ) {
     let mut changes = endpoint.watch_addr().stream();
     // The stream ends with the endpoint; holding on to it here would keep its port.
     drop(endpoint);
     let mut told = Addresses::default();
-    while let Some(mut addr) = changes.next().await {
-        let settled = Instant::now() + ADDRESSES_SETTLE;
-        while let Ok(Some(newer)) = timeout_at(settled, changes.next()).await {
-            addr = newer;
+    loop {
+        tokio::select! {
+            addr = changes.next() => {
+                let Some(mut addr) = addr else { return };
+                let settled = Instant::now() + ADDRESSES_SETTLE;
+                while let Ok(Some(newer)) = timeout_at(settled, changes.next()).await {
+                    addr = newer;
+                }
+                let now = addresses(&addr, reach);
+                if now == told {
+                    continue;
+                }
+                told = now;
+            }
+            Ok(()) = complaints.changed() => {}
         }
-        let now = addresses(&addr, reach);
-        if now == told {
-            continue;
-        }
-        told = now.clone();
-        if inbox.send(Input::OwnAddresses(now).into()).await.is_err() {
+        if inbox.send(Input::OwnAddresses(told.clone()).into()).await.is_err() {
             return;
         }
     }

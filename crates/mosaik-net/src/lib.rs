@@ -24,13 +24,15 @@ mod mdns;
 mod net;
 mod rate;
 mod reason;
+mod relay;
 mod sync;
 
 pub use budget::{Delivery, INCOMING_MAX, Room};
 pub use counters::{Count, Counters, Traffic};
-pub use endpoint::{BindError, NetConfig, RelaySetting, SYNC_ALPN};
+pub use endpoint::{BindError, NetConfig, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;
 pub use net::{Net, Path, Via};
+pub use relay::RelaySetting;
 pub use sync::QUEUE_LEN_MAX;
 
 #[cfg(doc)]

@@ -30,6 +30,7 @@ use crate::{
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
     mdns::{Mdns, Neighbours},
     rate::Rate,
+    relay::Homes,
     sync::{Handle, News},
 };
 
@@ -46,6 +47,7 @@ pub struct Net {
     endpoint: Endpoint,
     reach: Reach,
     inbox: mpsc::Sender<Delivery>,
+    complaints: watch::Receiver<Vec<String>>,
     sessions: HashMap<SessionId, Handle>,
     news: mpsc::UnboundedReceiver<News>,
     dials: mpsc::Sender<Dial>,
@@ -105,10 +107,12 @@ impl Net {
         if config.gossip {
             alpns.push(iroh_gossip::ALPN.to_vec());
         }
-        let endpoint = endpoint::bind(&config, alpns, Hook(gate.clone())).await?;
+        let mode = config.relays.mode()?;
+        let relays = mode.relay_map();
+        let endpoint = endpoint::bind(&config, mode, alpns, Hook(gate.clone())).await?;
         let gossip = config.gossip.then(|| gossip::spawn(endpoint.clone()));
         let hasher = Hasher::new(&config.keys.fingerprint);
-        let (news_sender, news) = mpsc::unbounded_channel();
+        let (news_sender, session_news) = mpsc::unbounded_channel();
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
         let neighbours = Arc::new(Neighbours::default());
@@ -120,6 +124,8 @@ impl Net {
             hasher: hasher.clone(),
             rate: config.rate_down.map(Rate::new),
             reach: config.reach,
+            relays: config.relays,
+            relay_only: config.relay_only,
             neighbours: neighbours.clone(),
             gate: gate.clone(),
             gossip: gossip.clone(),
@@ -128,8 +134,16 @@ impl Net {
             stop: stop_seen,
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(tell_addresses(endpoint.clone(), config.reach, inbox.clone()));
-        if config.mdns {
+        let (complaints, complained) = watch::channel(Vec::new());
+        let news =
+            tell_addresses(endpoint.clone(), config.reach, complained.clone(), inbox.clone());
+        tasks.spawn(news);
+        if !relays.is_empty() {
+            let homes = Homes { endpoint: endpoint.clone(), list: relays, complaints };
+            tasks.spawn(homes.watch());
+        }
+        // What is found there is dialed directly.
+        if config.mdns && !config.relay_only {
             let mdns = Mdns {
                 tag: config.keys.mdns,
                 node: NodeId(*endpoint.id().as_bytes()),
@@ -156,8 +170,9 @@ impl Net {
             endpoint,
             reach: config.reach,
             inbox,
+            complaints: complained,
             sessions: HashMap::new(),
-            news,
+            news: session_news,
             dials,
             hints,
             gossip,
@@ -181,6 +196,12 @@ impl Net {
     /// What others can dial now. Changes come as [`Input::OwnAddresses`], the first ones too.
     pub fn addresses(&self) -> Addresses {
         addresses(&self.endpoint.addr(), self.reach)
+    }
+
+    /// What goes wrong with relays, in sentences. With every change of it [`Input::OwnAddresses`] comes
+    /// again.
+    pub fn complaints(&self) -> Vec<String> {
+        self.complaints.borrow().clone()
     }
 
     /// What the carrier has done so far; may be kept and read at any time.

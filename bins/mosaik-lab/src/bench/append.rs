@@ -77,6 +77,8 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         pkarr_relays: Vec::new(),
         relay: false,
         relays: Vec::new(),
+        relay_only: false,
+        relay_ca: None,
         peers: Vec::new(),
         mdns: false,
         lan: false,

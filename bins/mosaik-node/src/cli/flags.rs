@@ -52,6 +52,12 @@ pub(crate) struct RunFlags {
     /// Don't use relays
     #[arg(long, conflicts_with = "relay", help_heading = NODE)]
     no_relay: bool,
+    /// Reach peers through relays alone: offer no direct path and take none
+    #[arg(long, conflicts_with_all = ["no_relay", "lan_only"], help_heading = NODE)]
+    relay_only: bool,
+    /// A PEM file with the authority that vouches for the relays [default: the well-known ones]
+    #[arg(long, value_name = "FILE", help_heading = NODE)]
+    relay_ca: Option<PathBuf>,
     /// The ticket of a peer to dial (from `id --ticket` on that node)
     #[arg(long, value_name = "TICKET", help_heading = NODE)]
     peer: Vec<String>,
@@ -112,6 +118,8 @@ impl RunFlags {
             pkarr_relay: either(self.pkarr_relay, weaker.pkarr_relay),
             relay: either(self.relay, weaker.relay),
             no_relay: self.no_relay || weaker.no_relay,
+            relay_only: self.relay_only || weaker.relay_only,
+            relay_ca: self.relay_ca.or(weaker.relay_ca),
             peer: either(self.peer, weaker.peer),
             no_mdns: self.no_mdns || weaker.no_mdns,
             lan: self.lan || weaker.lan,
@@ -140,7 +148,11 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (false, false) => vec!["true".to_owned()],
         (false, true) => Vec::new(),
     };
-    let said: [(&config::Key, Vec<String>); 23] = [
+    let relay = match run.relay_only {
+        true => vec!["true".to_owned()],
+        false => wanted(run.no_relay, &run.relay),
+    };
+    let said: [(&config::Key, Vec<String>); 25] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -149,8 +161,10 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::DHT, wanted(run.no_dht, &run.dht_bootstrap)),
         (&config::DHT_BOOTSTRAP, run.dht_bootstrap.clone()),
         (&config::PKARR_RELAYS, run.pkarr_relay.clone()),
-        (&config::RELAY, wanted(run.no_relay, &run.relay)),
+        (&config::RELAY, relay),
         (&config::RELAYS, run.relay.clone()),
+        (&config::RELAY_ONLY, switch(run.relay_only, "true")),
+        (&config::RELAY_CA, path(&run.relay_ca)),
         (&config::PEERS, run.peer.clone()),
         (&config::MDNS, switch(run.no_mdns, "false")),
         (&config::LAN, switch(run.lan, "true")),

@@ -1,6 +1,8 @@
 //! `serve`: the services that a closed network runs for itself. They need no network id and keep
 //! nothing.
 
+mod relay;
+
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use anyhow::Context;
@@ -9,6 +11,7 @@ use mosaik_api::SCHEMA;
 use mosaik_dht::server::{Server, ServerConfig};
 use serde_json::json;
 
+pub(super) use self::relay::{RelayFlags, relay};
 use super::{
     Failed,
     output::{note, print, print_json},

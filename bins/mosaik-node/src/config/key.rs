@@ -48,6 +48,10 @@ pub const PKARR_RELAYS: Key = key("pkarr_relays", "MOSAIK_PKARR_RELAYS", Kind::L
 pub const RELAY: Key = key("relay", "MOSAIK_RELAY", Kind::Switch);
 /// Which relays.
 pub const RELAYS: Key = key("relays", "MOSAIK_RELAYS", Kind::List);
+/// Whether peers are reached through relays alone.
+pub const RELAY_ONLY: Key = key("relay_only", "MOSAIK_RELAY_ONLY", Kind::Switch);
+/// A file with authorities whose relays are trusted.
+pub const RELAY_CA: Key = key("relay_ca", "MOSAIK_RELAY_CA", Kind::Text);
 /// Tickets of peers to dial.
 pub const PEERS: Key = key("peers", "MOSAIK_PEERS", Kind::List);
 /// Whether this node announces itself on the local network.
@@ -78,7 +82,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 23] = [
+pub const KEYS: [&Key; 25] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -89,6 +93,8 @@ pub const KEYS: [&Key; 23] = [
     &PKARR_RELAYS,
     &RELAY,
     &RELAYS,
+    &RELAY_ONLY,
+    &RELAY_CA,
     &PEERS,
     &MDNS,
     &LAN,

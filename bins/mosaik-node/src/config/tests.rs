@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 21] = [
+const SAMPLES: [(&str, &str, &str); 23] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -12,6 +12,8 @@ const SAMPLES: [(&str, &str, &str); 21] = [
     ("pkarr_relays", "https://a.example", "http://b.example"),
     ("relay", "false", "true"),
     ("relays", "https://a.example", "https://b.example"),
+    ("relay_only", "true", "false"),
+    ("relay_ca", "/etc/ca.pem", "/home/team/ca.pem"),
     ("peers", "", ""),
     ("mdns", "false", "true"),
     ("lan", "true", "false"),
@@ -113,6 +115,19 @@ fn samples_are_of_every_setting_but_the_network() {
     let all: Vec<_> =
         KEYS.iter().map(|key| key.name).filter(|name| !name.starts_with("network")).collect();
     assert_eq!(sampled, all);
+}
+
+#[test]
+fn a_node_that_has_but_relays_cannot_be_told_to_have_none() {
+    for other in ["relay = false", "lan_only = true"] {
+        let file = format!("relay_only = true\n{other}\n");
+        let refused = loaded(&Layer::new(), &[], Some(&file)).expect_err("nobody could be reached");
+        let text = refused.to_string();
+        assert!(
+            text.starts_with("relay_only = \"true\" (/etc/node.toml): without relays"),
+            "{text}"
+        );
+    }
 }
 
 #[test]
@@ -278,9 +293,10 @@ fn the_shipped_file_has_every_setting_at_its_default() {
     assert_eq!(as_shipped.config, silent.config);
     for line in lines {
         let uncommented = loaded(&Layer::new(), &[], Some(line)).expect(line);
-        let depends_on_the_machine = ["data_dir", "name", "network", "network_file", "log_dir"]
-            .iter()
-            .any(|name| line.starts_with(name));
+        let depends_on_the_machine =
+            ["data_dir", "name", "network", "network_file", "log_dir", "relay_ca"]
+                .iter()
+                .any(|name| line.starts_with(name));
         if !depends_on_the_machine {
             assert_eq!(uncommented.config, silent.config, "{line}");
         }

@@ -36,6 +36,8 @@ pub(crate) fn config(seed: u8) -> NetConfig {
         secret: [seed; 32],
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         relays: RelaySetting::None,
+        relay_only: false,
+        relay_ca: None,
         reach: Reach::Lab,
         rate_down: None,
         mdns: false,
