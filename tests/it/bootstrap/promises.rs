@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use mosaik_lab::{
     bench::{
-        bootstrap::{fifteen_dead, forged, holders_killed, one_live, peer_cache, sixteen_dead},
+        bootstrap::{
+            fifteen_dead, forged, holders_killed, one_live, peer_cache, sixteen_dead, together,
+        },
         figure::Figure,
         place::Place,
     },
@@ -53,6 +55,12 @@ async fn sixteen_forged_slots_keep_nobody_from_joining_by_a_ticket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_have_met_need_no_dht_to_meet_again() {
     promised(async |place| peer_cache(place, 1).await).await;
+}
+
+/// A hundred nodes in this process, and smaller crowds before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crowds_that_start_at_once_are_linked_and_share_the_slots_out() {
+    promised(async |place| together(place).await).await;
 }
 
 /// Two that come to sixteen leases of dead ones, and a newcomer when all holders are killed. Both is

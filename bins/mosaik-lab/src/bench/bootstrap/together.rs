@@ -88,9 +88,9 @@ impl Crowd {
     /// Waits until they are one component.
     async fn linked(&self, promised_s: f64) -> Result<Figure> {
         wait::until("one component", broken_after(promised_s), async || {
-            match components(&self.nodes) {
-                1 => Ok(()),
-                components => Err(format!("{components} components")),
+            match components(&self.nodes)[..] {
+                [_] => Ok(()),
+                ref sizes => Err(format!("groups of {sizes:?}")),
             }
         })
         .await?;
@@ -132,8 +132,8 @@ impl Crowd {
     }
 }
 
-/// How many groups the nodes form by their open sessions.
-fn components(nodes: &[Node]) -> usize {
+/// The sizes of the groups that the nodes form by their open sessions.
+fn components(nodes: &[Node]) -> Vec<usize> {
     let links: BTreeMap<String, Vec<String>> = nodes
         .iter()
         .map(|node| {
@@ -143,14 +143,15 @@ fn components(nodes: &[Node]) -> usize {
         })
         .collect();
     let mut left: BTreeSet<&String> = links.keys().collect();
-    let mut components = 0;
+    let mut sizes = Vec::new();
     while let Some(first) = left.pop_first() {
-        components += 1;
-        let mut reached = vec![first];
+        let (mut reached, mut size) = (vec![first], 0);
         while let Some(node) = reached.pop() {
+            size += 1;
             let peers = links.get(node).into_iter().flatten();
             reached.extend(peers.filter(|peer| left.remove(peer)));
         }
+        sizes.push(size);
     }
-    components
+    sizes
 }
