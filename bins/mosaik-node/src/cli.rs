@@ -13,6 +13,7 @@ mod flags;
 mod look;
 mod network;
 mod output;
+mod ping;
 mod qr;
 mod run;
 mod serve;
@@ -53,7 +54,7 @@ Examples:
   mosaik-node status                            how the running node is
   mosaik-node record create --form visit state=open households:int=42
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 no node runs, 4 not found, 5 timeout, 6 degraded";
+Exit codes: 0 ok, 1 error, 2 usage, 3 no node runs, 4 not found, 5 timeout, 6 degraded;\nof ping 10 not direct, 11 no answer";
 
 /// What is spoken of.
 #[derive(Debug, Subcommand)]
@@ -74,6 +75,15 @@ pub(crate) enum Noun {
     Peer {
         #[command(subcommand)]
         verb: Option<PeerVerb>,
+    },
+    /// Ask a peer for an answer: exit 0 if the way is direct, 10 if it is a relay's, 11 if none comes
+    Ping {
+        /// Its node id, or how that begins
+        peer: String,
+        /// How often at the most, once a second; ends at the first answer that came directly
+        #[arg(long, value_name = "N", default_value_t = 5,
+              value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
     },
     /// The 16 meeting points of the network in the DHT
     #[command(visible_alias = "slots")]
@@ -235,6 +245,11 @@ pub(crate) enum PeerVerb {
     },
     /// Close its connections; don't dial or accept it, nor listen to its gossip
     Block {
+        /// Its node id, or how that begins
+        peer: String,
+    },
+    /// Forget all that is known of one; it is known again when it comes or somebody names it
+    Forget {
         /// Its node id, or how that begins
         peer: String,
     },
@@ -590,6 +605,7 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
                 Noun::Peer { verb: Some(verb) } if !matches!(verb, PeerVerb::List) => {
                     write::peer(&client, verb, json).await
                 }
+                Noun::Ping { peer, count } => ping::ping(&client, peer, count, json).await,
                 noun => look::look(&client, noun, json).await,
             }
         }

@@ -7,7 +7,7 @@
 //! - A request whose asker is gone may still be carried out. An answer means that it was, and that
 //!   what it wrote is durable.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mosaik_api::document::{Peer, Slot, State};
 use mosaik_core::{
@@ -15,6 +15,8 @@ use mosaik_core::{
     id::{AuthorId, NodeId},
     ticket::Ticket,
 };
+use mosaik_net::Path;
+use mosaik_proto::peers::Unforgettable;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -54,6 +56,25 @@ pub enum Request {
         /// Told when it is remembered.
         reply: oneshot::Sender<Result<(), WriteError>>,
     },
+    /// The peers with all that is known of each.
+    Peers {
+        /// Told at once.
+        reply: oneshot::Sender<Vec<Peer>>,
+    },
+    /// Ask a peer for an answer, over a session that is dialed if there is none.
+    Ping {
+        /// Which peer.
+        peer: NodeId,
+        /// Told when it answers, or why it doesn't; after 15 s at the latest.
+        reply: oneshot::Sender<Result<Pong, String>>,
+    },
+    /// Forget all that is known of a peer.
+    Forget {
+        /// Which peer.
+        peer: NodeId,
+        /// Told when that is durable.
+        reply: oneshot::Sender<Result<(), Unforgettable>>,
+    },
     /// Compare with a peer. Answered when a comparison that began after this request has ended, and
     /// all that it showed is here, declined or unavailable; without a peer that takes until there is
     /// one. Given up when `reply` is closed.
@@ -87,6 +108,15 @@ pub enum Request {
     },
     /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
     Shutdown,
+}
+
+/// A peer's answer to a ping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pong {
+    /// From the ping to the answer, through both programs.
+    pub rtt: Duration,
+    /// The way that the session takes.
+    pub path: Option<Path>,
 }
 
 /// What was appended, durable here.
@@ -245,6 +275,34 @@ impl Handle {
     /// [`WriteError`]: then it isn't remembered.
     pub async fn dial(&self, ticket: Ticket) -> Result<(), WriteError> {
         self.ask(|reply| Request::Dial { ticket, reply }).await?
+    }
+
+    /// The peers with all that is known of each, connected ones first.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn peers(&self) -> Result<Vec<Peer>, WriteError> {
+        self.ask(|reply| Request::Peers { reply }).await
+    }
+
+    /// Asks a peer for an answer, over a session that is dialed if there is none. The inner error says in
+    /// words why none came, after 15 s at the latest.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn ping(&self, peer: NodeId) -> Result<Result<Pong, String>, WriteError> {
+        self.ask(|reply| Request::Ping { peer, reply }).await
+    }
+
+    /// Forgets all that is known of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`]; the inner one says why the peer stays.
+    pub async fn forget(&self, peer: NodeId) -> Result<Result<(), Unforgettable>, WriteError> {
+        self.ask(|reply| Request::Forget { peer, reply }).await
     }
 
     /// Returns when a comparison that began after the call has ended, and all that it showed is

@@ -101,6 +101,8 @@ fn router(app: App) -> Router {
         .route("/peers", get(look::peers).post(write::add_peer))
         .route("/peers/{peer}/block", post(write::block))
         .route("/peers/{peer}/unblock", post(write::unblock))
+        .route("/peers/{peer}/forget", post(write::forget))
+        .route("/peers/{peer}/ping", post(wait::ping))
         .route("/slots", get(look::slots))
         .route("/slots/stream", get(stream::slots))
         .route("/frontier", get(look::frontier))

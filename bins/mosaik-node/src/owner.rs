@@ -25,6 +25,7 @@ use mosaik_net::Delivery;
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Now, SessionId, Source},
     message::{Bye, ByeCode},
+    peers::Unforgettable,
     replica::{self, Replica},
 };
 use mosaik_store::{Batch, Store, StoreError};
@@ -42,7 +43,7 @@ use self::{
 use crate::{
     carrier::Carriers,
     dht_nodes::DhtNodes,
-    handle::{Appended, Desk, Request, WriteError},
+    handle::{Appended, Desk, Pong, Request, WriteError},
     meters::Committed,
     retention::Rule,
     snapshot,
@@ -107,6 +108,10 @@ pub(crate) struct Owner {
     /// Who waits until so many peers hold the own feed up to some seq; none: up to its end once the
     /// store is in order again.
     replicated: Vec<(Option<u64>, usize, oneshot::Sender<()>)>,
+    /// Who waits for the answer to which ping, and since when that is under way.
+    pings: BTreeMap<u64, (Instant, oneshot::Sender<Result<Pong, String>>)>,
+    /// Who waits for a peer to be forgotten.
+    forgetting: Vec<(NodeId, oneshot::Sender<Result<(), Unforgettable>>)>,
     /// Open sessions, until this node or the peer closes them.
     open: HashMap<SessionId, NodeId>,
     strangers: Strangers,
@@ -142,6 +147,8 @@ impl Owner {
             pending: BTreeMap::new(),
             synced: Vec::new(),
             replicated: Vec::new(),
+            pings: BTreeMap::new(),
+            forgetting: Vec::new(),
             open: HashMap::new(),
             strangers: Strangers::default(),
             slots: None,
@@ -255,6 +262,24 @@ impl Owner {
                 let (peer, source) = (ticket.node, Source::Ticket);
                 taken.inputs.push(Input::Found { peer, addresses, source });
                 taken.works.push(Work::Reply(reply));
+            }
+            Request::Peers { reply } => {
+                let peers = self.replica.as_ref().map(|replica| {
+                    let strangers = self.strangers.refused();
+                    let wall_ms = self.now().wall_ms;
+                    snapshot::peers_in_full(replica, &self.carriers, strangers, wall_ms)
+                });
+                drop(reply.send(peers.unwrap_or_default()));
+            }
+            Request::Ping { peer, reply } => {
+                self.next_token += 1;
+                let token = self.next_token;
+                self.pings.insert(token, (Instant::now(), reply));
+                taken.inputs.push(Input::Ping { token, peer });
+            }
+            Request::Forget { peer, reply } => {
+                self.forgetting.push((peer, reply));
+                taken.inputs.push(Input::Forget { peer });
             }
             Request::Compare { reply } => {
                 self.synced.push((self.now().mono_ms, reply));
@@ -376,6 +401,28 @@ impl Owner {
                 }
                 return;
             }
+            Effect::Pinged { token } => {
+                if let Some((since, _)) = self.pings.get_mut(token) {
+                    *since = Instant::now();
+                }
+                return;
+            }
+            Effect::Ponged { token, answer } => {
+                if let Some((since, reply)) = self.pings.remove(token) {
+                    let pong = |session: &SessionId| Pong {
+                        rtt: since.elapsed(),
+                        path: self.carriers.path(*session),
+                    };
+                    drop(reply.send(answer.as_ref().map(pong).map_err(Clone::clone)));
+                }
+                return;
+            }
+            Effect::Forgotten { peer, result } => {
+                for (_, reply) in self.forgetting.extract_if(.., |(waiting, _)| waiting == peer) {
+                    let _ = reply.send(*result);
+                }
+                return;
+            }
             Effect::Opened { session, peer, .. } => {
                 self.open.insert(*session, *peer);
                 self.desk.meters.peer_came(self.started.elapsed());
@@ -469,6 +516,9 @@ impl Owner {
             let bye = Bye::new(ByeCode::Unable, "the store is out of order, try later");
             self.send(Effect::Close { session: session.session, bye });
         }
+        // The replica that would have answered is gone.
+        self.pings.clear();
+        self.forgetting.clear();
         self.degraded = Some(why);
         self.shown = None;
         self.reopen_at = Some(Instant::now());
@@ -501,6 +551,9 @@ impl Owner {
                 self.carriers.carry(Effect::Close { session, bye });
             }
         }
+        // Whoever waits is told that nothing came of it.
+        self.pings.clear();
+        self.forgetting.clear();
         let why = self.degraded.clone().unwrap_or_default();
         for work in works {
             match work {
@@ -536,7 +589,7 @@ impl Owner {
         if let (Some(chain), Some(replica)) = (&self.chain, &self.replica) {
             chain.set_peers(replica.open_peers());
             chain.set_clock_offset(replica.clock_offset_ms().unwrap_or(0));
-            chain.set_neighbours(snapshot::neighbours(replica));
+            chain.set_neighbours(snapshot::neighbours(replica, self.now().wall_ms));
         }
         self.desk.snapshots.send_if_modified(|shown| {
             let changed = *shown != new;

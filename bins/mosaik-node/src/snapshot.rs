@@ -1,15 +1,15 @@
 //! What a node shows of itself, put together from all that it is made of.
 
 use mosaik_api::document::{
-    DialEnd as ShownEnd, LastDial as ShownDial, Peer, PeerState as ShownState, Slot,
+    DialEnd as ShownEnd, KnownAddress, LastDial as ShownDial, Peer, PeerState as ShownState, Slot,
     SlotState as ShownSlot, State,
 };
 use mosaik_core::{hlc::SKEW_MAX_MS, id::NodeId, ticket::Ticket};
 use mosaik_dht::{DialEnd, Hint, LastDial, Neighbour, SlotState, SlotStatus, Summary};
 use mosaik_proto::{
     carrier::{Addresses, Now, Source},
-    message::Reason,
-    peers::PeerState,
+    message::{CAPABILITY_NAMES, Reason},
+    peers::{self, ADDRESS_AGE_MAX_MS, PeerState},
     replica::{Progress, Replica},
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
     let degraded = sources.degraded.map(str::to_owned);
     let name = |node: &NodeId| {
         let own = (*node == last.ticket.node).then_some(sources.name);
-        let told = own.or_else(|| Some(replica?.peers().get(node)?.name.as_str()));
+        let told = own.or_else(|| Some(replica?.peers().get(node)?.introduction.name.as_str()));
         told.filter(|name| !name.is_empty()).map(str::to_owned)
     };
     let slots = sources.slots.iter().map(|status| slot(status, name)).collect();
@@ -89,10 +89,10 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
 }
 
 /// Nodes to name in this node's slot: those that it is connected to.
-pub(crate) fn neighbours(replica: &Replica) -> Vec<Neighbour> {
+pub(crate) fn neighbours(replica: &Replica, wall_ms: u64) -> Vec<Neighbour> {
     let connected = replica.peers().iter().filter(|(_, peer)| peer.state() == PeerState::Connected);
     let named = connected.filter_map(|(node, peer)| {
-        let address = *peer.addresses().direct.first()?;
+        let address = *peer.addresses(wall_ms).direct.first()?;
         Some(Neighbour { node: *node, hint: Hint::Address(address) })
     });
     named.take(NEIGHBOURS_MAX).collect()
@@ -184,18 +184,29 @@ fn clock_notice(offset_ms: Option<i64>, wall_ms: u64) -> Option<String> {
 
 fn peers(replica: &Replica, carriers: &Carriers, strangers: &[Stranger]) -> Vec<Peer> {
     let sessions = replica.sessions();
-    let peer = |(node, peer): (&NodeId, &mosaik_proto::peers::Peer)| {
+    let peer = |(node, peer): (&NodeId, &peers::Peer)| {
         let session = sessions.iter().find(|session| session.peer == *node && session.is_open);
         let path = session.and_then(|session| carriers.path(session.session));
+        let said = &peer.introduction;
+        let rtt_ms = path.as_ref().map(|path| path.rtt_ms as f64);
+        let named = CAPABILITY_NAMES.iter().filter(|(bit, _)| said.capabilities & bit != 0);
         Peer {
             id: node.to_string(),
-            name: peer.name.clone(),
+            name: said.name.clone(),
             state: shown_state(peer.state()),
-            rtt_ms: path.as_ref().map(|path| path.rtt_ms as f64),
+            rtt_ms: rtt_ms.or(said.rtt_ms.map(f64::from)),
             path: path.as_ref().map(|path| path.via.as_str().to_owned()),
             address: path.map(|path| path.remote),
+            events_behind: None,
+            events_ahead: None,
+            software: said.software.clone(),
+            protocol: (said.protocol > 0).then_some(said.protocol),
+            capabilities: named.map(|(_, name)| (*name).to_owned()).collect(),
             found_by: peer.found_by.as_str().to_owned(),
+            known_addresses: Vec::new(),
+            first_seen_ms: (peer.first_seen_ms > 0).then_some(peer.first_seen_ms),
             last_seen_ms: (peer.heard_ms > 0).then_some(peer.heard_ms),
+            failures: peer.failures,
             reason: Some(peer.last_reason.clone()).filter(|reason| !reason.is_empty()),
         }
     };
@@ -206,18 +217,48 @@ fn peers(replica: &Replica, carriers: &Carriers, strangers: &[Stranger]) -> Vec<
     peers
 }
 
+/// The peers with all that is known of each: what costs too much for every snapshot.
+pub(crate) fn peers_in_full(
+    replica: &Replica,
+    carriers: &Carriers,
+    strangers: &[Stranger],
+    wall_ms: u64,
+) -> Vec<Peer> {
+    let mut all = peers(replica, carriers, strangers);
+    let lags = replica.lags();
+    for shown in &mut all {
+        let Ok(node) = shown.id.parse::<NodeId>() else { continue };
+        if let Some(lag) = lags.get(&node) {
+            shown.events_behind = Some(lag.behind);
+            shown.events_ahead = Some(lag.ahead);
+        }
+        if let Some(peer) = replica.peers().get(&node) {
+            shown.known_addresses = known_addresses(peer, wall_ms);
+        }
+    }
+    all
+}
+
+fn known_addresses(peer: &peers::Peer, wall_ms: u64) -> Vec<KnownAddress> {
+    let known = peer.whereabouts().flat_map(|(source, known)| {
+        let direct = known.addresses.direct.iter().map(ToString::to_string);
+        let all = direct.chain(known.addresses.relays.iter().cloned());
+        all.map(move |address| KnownAddress {
+            address,
+            source: source.as_str().to_owned(),
+            seen_ms: known.seen_ms,
+            expired: wall_ms.saturating_sub(known.seen_ms) > ADDRESS_AGE_MAX_MS,
+        })
+    });
+    known.collect()
+}
+
 /// Who came by itself and is no peer.
 fn turned_away(stranger: &Stranger) -> Peer {
     Peer {
-        id: stranger.node.to_string(),
-        name: String::new(),
-        state: ShownState::Refused,
-        path: None,
-        address: None,
-        rtt_ms: None,
-        found_by: Source::Inbound.as_str().to_owned(),
         last_seen_ms: Some(stranger.at_ms),
         reason: Some(stranger.reason.clone()),
+        ..Peer::new(stranger.node.to_string(), ShownState::Refused, Source::Inbound.as_str())
     }
 }
 

@@ -94,7 +94,13 @@ mod tests {
     fn come(strangers: &mut Strangers, number: u8) {
         let (session, peer) = (SessionId(number.into()), NodeId([number; 32]));
         let binding = vec![0; 32];
-        strangers.note_input(&Input::Connected { session, peer, role: Role::Listener, binding });
+        strangers.note_input(&Input::Connected {
+            session,
+            peer,
+            role: Role::Listener,
+            binding,
+            rtt_ms: None,
+        });
     }
 
     fn close(strangers: &mut Strangers, number: u8, code: ByeCode, wall_ms: u64) {

@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use crate::{
     PREFIX,
     document::{
-        Conflicts, Event, Events, Feeds, Frontier, Identity, Imported, PeerChanged, Peers, Record,
-        Records, Slots, Status, View, Waited, Written,
+        Conflicts, Event, Events, Feeds, Frontier, Identity, Imported, PeerChanged, Peers, Pinged,
+        Record, Records, Slots, Status, View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
@@ -259,6 +259,18 @@ impl Client {
     pub async fn block(&self, peer: &str, blocked: bool) -> Result<PeerChanged, ClientError> {
         let verb = if blocked { "block" } else { "unblock" };
         let path = format!("/peers/{}/{verb}", encode(peer));
+        self.send(Method::POST, &path, &serde_json::Map::new()).await
+    }
+
+    /// Asks a peer for an answer; takes 15 s at the most.
+    pub async fn ping(&self, peer: &str) -> Result<Pinged, ClientError> {
+        let path = format!("/peers/{}/ping", encode(peer));
+        self.send(Method::POST, &path, &serde_json::Map::new()).await
+    }
+
+    /// Forgets all that is known of a peer.
+    pub async fn forget(&self, peer: &str) -> Result<PeerChanged, ClientError> {
+        let path = format!("/peers/{}/forget", encode(peer));
         self.send(Method::POST, &path, &serde_json::Map::new()).await
     }
 

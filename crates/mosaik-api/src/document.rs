@@ -140,18 +140,91 @@ pub struct Peer {
     pub name: String,
     /// How it stands.
     pub state: PeerState,
-    /// `direct` or `relay`, of a connected one.
+    /// Of a connected one: `lan` (UDP to a private address), `direct` (UDP), or `relay`.
     pub path: Option<String>,
     /// The address or the relay that the path leads over.
     pub address: Option<String>,
-    /// Round trip of a connected one.
+    /// Round trip; of one that isn't connected, as it was when it last was.
     pub rtt_ms: Option<f64>,
+    /// Of a connected one: events that it has and this node has not, as far as it has shown.
+    pub events_behind: Option<u64>,
+    /// Of a connected one: events that it has asked for and that are still to be sent.
+    pub events_ahead: Option<u64>,
+    /// The program that it runs and its version; empty before it said so.
+    pub software: String,
+    /// The version of the protocol that it and this node speak.
+    pub protocol: Option<u64>,
+    /// What it can do beyond that: `zstd`, ...
+    pub capabilities: Vec<String>,
     /// What told of it first: `ticket`, `slot`, `cache`, `inbound`, `gossip`, ...
     pub found_by: String,
+    /// Where it was said to be, by every source.
+    pub known_addresses: Vec<KnownAddress>,
+    /// When it became known.
+    pub first_seen_ms: Option<u64>,
     /// When it was last heard of.
     pub last_seen_ms: Option<u64>,
+    /// Dials that have failed since it was last heard.
+    pub failures: u32,
     /// Why the last dial or session ended, in words; of a connected one nothing.
     pub reason: Option<String>,
+}
+
+impl Peer {
+    /// One of whom nothing else is known.
+    pub fn new(id: impl Into<String>, state: PeerState, found_by: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            name: String::new(),
+            state,
+            path: None,
+            address: None,
+            rtt_ms: None,
+            events_behind: None,
+            events_ahead: None,
+            software: String::new(),
+            protocol: None,
+            capabilities: Vec::new(),
+            found_by: found_by.into(),
+            known_addresses: Vec::new(),
+            first_seen_ms: None,
+            last_seen_ms: None,
+            failures: 0,
+            reason: None,
+        }
+    }
+}
+
+/// `POST /peers/{id}/ping`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pinged {
+    /// The version of this document.
+    pub schema: u32,
+    /// The peer's node id.
+    pub id: String,
+    /// Whether it answered.
+    pub answered: bool,
+    /// From the ping to the answer, through both programs.
+    pub rtt_ms: Option<f64>,
+    /// The way: as in [`Peer::path`].
+    pub path: Option<String>,
+    /// The address or the relay that the path leads over.
+    pub address: Option<String>,
+    /// Why no answer came, in words.
+    pub reason: Option<String>,
+}
+
+/// Where a peer was said to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownAddress {
+    /// A socket address, or a relay's URL.
+    pub address: String,
+    /// Who says so, as in [`Peer::found_by`].
+    pub source: String,
+    /// When that was last said, or proved to be so.
+    pub seen_ms: u64,
+    /// Whether that is so long ago that it isn't dialed any more.
+    pub expired: bool,
 }
 
 /// How a peer stands.

@@ -26,6 +26,10 @@ pub enum Code {
     Degraded,
     /// The node is stopping.
     Stopping,
+    /// The peer answers, but the way leads over a relay or a radio.
+    Indirect,
+    /// The peer doesn't answer.
+    Unreachable,
     /// Anything else: the sentence says what.
     Failed,
 }
@@ -40,6 +44,8 @@ impl Code {
             Self::NotFound => 4,
             Self::Timeout => 5,
             Self::Degraded => 6,
+            Self::Indirect => 10,
+            Self::Unreachable => 11,
         }
     }
 
@@ -51,7 +57,7 @@ impl Code {
             Self::Exists => 409,
             Self::Timeout => 408,
             Self::NoNode | Self::Degraded | Self::Stopping => 503,
-            Self::Failed => 500,
+            Self::Failed | Self::Indirect | Self::Unreachable => 500,
         }
     }
 }

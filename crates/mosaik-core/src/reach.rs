@@ -82,6 +82,32 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// What counts as one neighbourhood of the public internet: a v4 /24, or a v6 /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subnet {
+    /// The first three bytes.
+    V4([u8; 3]),
+    /// The first six bytes.
+    V6([u8; 6]),
+}
+
+impl Subnet {
+    /// Of a public address; nothing of others.
+    pub fn of(ip: IpAddr) -> Option<Self> {
+        let ip = ip.to_canonical();
+        is_public(ip).then(|| match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, c, d, e, f, ..] = ip.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        })
+    }
+}
+
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     // RFC 6598: between a carrier and its customers, as private as RFC 1918.

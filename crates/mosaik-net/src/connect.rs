@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +21,7 @@ use iroh::{
 use mosaik_core::{
     event::Hasher,
     id::NodeId,
-    reach::{Reach, is_public},
+    reach::{Reach, Subnet},
 };
 use mosaik_proto::{
     carrier::{Addresses, Input, Role, SessionId},
@@ -57,7 +56,7 @@ const DIAL_MAX: Duration = Duration::from_secs(5);
 /// Connections that others opened. An idle one costs about 110 KB.
 const ACCEPTED_MAX: usize = 256;
 /// The same, from one v4 /24 or v6 /48 of the public internet. A guess: an office, not a botnet.
-const ACCEPTED_PER_NET_MAX: usize = 32;
+const ACCEPTED_PER_SUBNET_MAX: usize = 32;
 /// Handshakes at once; from half of it on, addresses must first prove that they are real.
 const HANDSHAKES_MAX: usize = 64;
 /// How long a connection may take from its first packet to its first stream.
@@ -108,28 +107,11 @@ pub(crate) struct Dial {
     pub(crate) addresses: Addresses,
 }
 
-/// What counts as one neighbourhood of the internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Net {
-    V4([u8; 3]),
-    V6([u8; 6]),
-}
-
-impl Net {
-    /// Of a public address; others, and those behind relays, are only counted in all.
-    fn of(address: &IncomingAddr) -> Option<Self> {
-        let IncomingAddr::Ip(address) = address else { return None };
-        let ip = address.ip().to_canonical();
-        is_public(ip).then(|| match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, c, _] = ip.octets();
-                Self::V4([a, b, c])
-            }
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, e, f, ..] = ip.octets();
-                Self::V6([a, b, c, d, e, f])
-            }
-        })
+/// Where a connection comes from. Private addresses, and those behind relays, are only counted in all.
+fn subnet(address: &IncomingAddr) -> Option<Subnet> {
+    match address {
+        IncomingAddr::Ip(address) => Subnet::of(address.ip()),
+        _ => None,
     }
 }
 
@@ -137,7 +119,7 @@ impl Net {
 pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
     let mut stop = shared.stop.clone();
     let mut tasks: JoinSet<()> = JoinSet::new();
-    let mut accepted: HashMap<Id, Option<Net>> = HashMap::new();
+    let mut accepted: HashMap<Id, Option<Subnet>> = HashMap::new();
     let dialing = Arc::new(Semaphore::new(DIALS_MAX));
     // The place that the next dial takes: without one, dials wait in their queue, which is bounded.
     let mut place = None;
@@ -157,9 +139,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
             }
             incoming = shared.endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                let net = Net::of(&incoming.remote_addr());
-                let of_net = accepted.values().filter(|other| net.is_some() && **other == net);
-                if accepted.len() >= ACCEPTED_MAX || of_net.count() >= ACCEPTED_PER_NET_MAX {
+                let subnet = subnet(&incoming.remote_addr());
+                let near = accepted.values().filter(|other| subnet.is_some() && **other == subnet);
+                if accepted.len() >= ACCEPTED_MAX || near.count() >= ACCEPTED_PER_SUBNET_MAX {
                     shared.counters.refused.one_more();
                     incoming.refuse();
                     continue;
@@ -167,7 +149,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
                 if let Some((accepting, permit)) = admit(&shared, incoming, &handshakes) {
                     let begin = accept(shared.clone(), accepting, permit);
                     let task = tasks.spawn(unless_stopped(shared.clone(), begin));
-                    accepted.insert(task.id(), net);
+                    accepted.insert(task.id(), subnet);
                 }
             }
         }

@@ -9,7 +9,11 @@ use std::{
 };
 
 use iroh::{Endpoint, TransportAddr, endpoint::WeakConnectionHandle};
-use mosaik_core::{event::Hasher, id::NodeId, reach::Reach};
+use mosaik_core::{
+    event::Hasher,
+    id::NodeId,
+    reach::{Reach, is_public},
+};
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, SessionId},
     hint::Hint,
@@ -75,6 +79,8 @@ pub struct Path {
 /// Through what a peer is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
+    /// UDP, end to end, to a private address: both are in one local network.
+    Lan,
     /// UDP, end to end.
     Direct,
     /// A relay passes the packets on.
@@ -85,6 +91,7 @@ impl Via {
     /// The word for `peers`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Lan => "lan",
             Self::Direct => "direct",
             Self::Relay => "relay",
         }
@@ -321,12 +328,17 @@ async fn until_free(bound: &[SocketAddr]) {
     }
 }
 
-fn path(connection: &WeakConnectionHandle) -> Option<Path> {
+pub(crate) fn path(connection: &WeakConnectionHandle) -> Option<Path> {
     let connection = connection.upgrade()?;
     let paths = connection.paths();
     let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
+    let via = match path.remote_addr() {
+        TransportAddr::Relay(_) => Via::Relay,
+        TransportAddr::Ip(address) if !is_public(address.ip().to_canonical()) => Via::Lan,
+        _ => Via::Direct,
+    };
     Some(Path {
-        via: if path.is_relay() { Via::Relay } else { Via::Direct },
+        via,
         remote: match path.remote_addr() {
             TransportAddr::Ip(address) => address.to_string(),
             TransportAddr::Relay(url) => url.to_string(),

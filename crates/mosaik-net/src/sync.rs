@@ -138,7 +138,9 @@ pub(crate) async fn run(
     // Before `Connected`, so that whoever has heard of the session can send to it.
     let _ = shared.news.send(News::Came(session, handle));
     shared.counters.sessions.one_more();
-    let connected = Input::Connected { session, peer, role, binding };
+    let rtt_ms = crate::net::path(&connection.weak_handle())
+        .and_then(|path| u32::try_from(path.rtt_ms).ok());
+    let connected = Input::Connected { session, peer, role, binding, rtt_ms };
     if shared.inbox.send(connected.into()).await.is_ok() {
         debug!(session = session.0, peer = %peer.short(), ?role, "session begun");
         let writer = Writer {

@@ -310,6 +310,27 @@ impl Asks {
         Awaited { feeds: self.authors.len(), tips: self.tips, bytes: self.granted }
     }
 
+    /// How many events each session has that are not here, as far as it has said: for each feed those
+    /// above `held`, the greatest seq here. Looks at every claim.
+    pub(crate) fn behind(&self, held: impl Fn(&AuthorId) -> u64) -> BTreeMap<SessionId, u64> {
+        let mut behind = BTreeMap::new();
+        for (author, claims) in &self.authors {
+            let held = held(author);
+            let mut greatest: BTreeMap<SessionId, u64> = BTreeMap::new();
+            for claim in &claims.tips {
+                for session in &claim.sessions {
+                    let seq = greatest.entry(*session).or_default();
+                    *seq = claim.tip.seq.max(*seq);
+                }
+            }
+            for (session, seq) in greatest {
+                // A claimed tip that is no higher ends a branch that is not here.
+                *behind.entry(session).or_default() += seq.saturating_sub(held).max(1);
+            }
+        }
+        behind
+    }
+
     /// Whether anything is claimed that is neither held nor given up.
     pub(crate) fn is_empty(&self) -> bool {
         self.authors.is_empty()

@@ -17,6 +17,7 @@ use mosaik_core::{
 use crate::{
     hint::Hint,
     message::{Bye, FrameError, Message},
+    peers::Unforgettable,
 };
 
 /// The time, as whoever drives the machine sees it.
@@ -113,6 +114,8 @@ pub enum Input {
         role: Role,
         /// What binds proofs to this connection, the same bytes at both ends.
         binding: Vec<u8>,
+        /// The round trip so far, in milliseconds, if the carrier knows it.
+        rtt_ms: Option<u32>,
     },
     /// A frame came and was decoded, a run in it verified.
     Frame {
@@ -189,6 +192,19 @@ pub enum Input {
         /// Blocked from now on?
         blocked: bool,
     },
+    /// A person wants to know whether a peer answers, and how soon. Answered by [`Effect::Ponged`] with
+    /// the same token; [`Effect::Pinged`] comes before if there is a session, or one could be opened.
+    Ping {
+        /// Chosen by the caller.
+        token: u64,
+        /// Whom.
+        peer: NodeId,
+    },
+    /// A person wants a peer to be forgotten. Answered by [`Effect::Forgotten`].
+    Forget {
+        /// Whom.
+        peer: NodeId,
+    },
     /// The node is stopping: say so to all.
     Leave,
 }
@@ -229,6 +245,25 @@ pub enum Effect {
     },
     /// Tell all over gossip.
     Gossip(Hint),
+    /// A ping is on its way: the time until the answer is counted from here.
+    Pinged {
+        /// The caller's.
+        token: u64,
+    },
+    /// What came of a ping.
+    Ponged {
+        /// The caller's.
+        token: u64,
+        /// The session over which the answer came, or why none came, in words.
+        answer: Result<SessionId, String>,
+    },
+    /// What came of [`Input::Forget`].
+    Forgotten {
+        /// Whom.
+        peer: NodeId,
+        /// Or why not.
+        result: Result<(), Unforgettable>,
+    },
     /// An append is durable.
     Appended {
         /// The caller's.

@@ -40,6 +40,12 @@ pub fn version_in_common(ours: (u64, u64), theirs: (u64, u64)) -> Option<u64> {
 
 /// Capability: runs may be compressed.
 pub const ZSTD: u64 = 1;
+/// Capability: a `Ping` is answered.
+pub const PING: u64 = 1 << 8;
+/// What this code can do.
+pub const CAPABILITIES: u64 = ZSTD | PING;
+/// Each capability that has a name, for people.
+pub const CAPABILITY_NAMES: [(u64, &str); 2] = [(ZSTD, "zstd"), (PING, "ping")];
 
 /// 8 bytes that stand for a hash or an item between two peers in one session.
 pub type Short = [u8; 8];
@@ -60,7 +66,7 @@ pub struct Greet {
 pub struct Hello {
     /// Name and version of the program.
     pub software: String,
-    /// Bits: [`ZSTD`].
+    /// Bits: [`ZSTD`], [`PING`].
     pub capabilities: u64,
     /// The largest frame it takes, in bytes.
     pub frame_max: u32,
@@ -325,6 +331,10 @@ pub enum Message {
     Again(u64),
     /// 129: another session of the same node id, under this boot number, is alive.
     Twin(u64),
+    /// 130: asks for [`Message::Pong`] with this token.
+    Ping(u64),
+    /// 131
+    Pong(u64),
     /// A type of 128 or more that is unknown here.
     Skipped(u8),
 }

@@ -11,6 +11,7 @@
 mod inputs;
 mod news;
 mod notices;
+mod pings;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,8 @@ use mosaik_core::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-pub use self::status::{Progress, SessionStatus, Totals};
+use self::pings::Pings;
+pub use self::status::{Lag, Progress, SessionStatus, Totals};
 use crate::{
     Fault,
     asks::Asks,
@@ -51,7 +53,7 @@ const PROBE_MS: u64 = 20_000;
 const BOOT_STEP_MAX: u64 = 1 << 20;
 
 const META_BOOT: &str = "boot";
-const META_PEERS: &str = "peers";
+const META_PEERS: &str = "known peers";
 const META_BLOCKED: &str = "blocked";
 
 /// What a replica is told once.
@@ -102,6 +104,7 @@ pub struct Replica {
     waiting: Vec<(u64, Vec<Draft>)>,
     own_feed_until_ms: Option<u64>,
     totals: Totals,
+    pings: Pings,
     twin: Option<u64>,
     /// Pairs of sessions of one node id that were told of each other.
     twins_told: BTreeSet<(SessionId, SessionId)>,
@@ -147,10 +150,10 @@ impl Replica {
         let mut peers = PeerBook::default();
         if let Some(cache) = ledger.meta(META_PEERS)? {
             // A damaged cache only lacks peers.
-            let _ = peers.restore(&cache, now.mono_ms);
+            let _ = peers.restore(&cache, now);
         }
         for node in ledger.meta(META_BLOCKED)?.unwrap_or_default().chunks_exact(32) {
-            peers.block(NodeId(node.try_into().unwrap_or_default()), true, now.mono_ms);
+            peers.block(NodeId(node.try_into().unwrap_or_default()), true, now);
         }
         let mut cut = config.name.len().min(NAME_LEN_MAX);
         while !config.name.is_char_boundary(cut) {
@@ -185,6 +188,7 @@ impl Replica {
             fresh: Vec::new(),
             waiting: Vec::new(),
             totals: Totals::default(),
+            pings: Pings::default(),
             twin: None,
             twins_told: BTreeSet::new(),
             synced_strict_ms: None,
@@ -214,9 +218,12 @@ impl Replica {
             Input::Append { token, drafts } => {
                 self.on_append(now, token, drafts, ledger, effects)?
             }
-            Input::Connected { session, peer, role, binding } => {
+            Input::Connected { session, peer, role, binding, rtt_ms } => {
                 let ends = (session, peer, role);
                 self.on_connected(now, ends, binding, ledger, effects, &mut notices);
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.rtt_ms = rtt_ms;
+                }
             }
             Input::Frame { session, message } => {
                 let (session, mut shared) =
@@ -239,15 +246,22 @@ impl Replica {
                 }
             }
             Input::Disconnected { session, reason } => {
-                self.end_session(now, session, PeerState::Lost, &reason);
+                self.end_session(now, session, PeerState::Lost, &reason, effects);
+            }
+            Input::Ping { token, peer } => self.on_ping(now, token, peer, effects),
+            Input::Forget { peer } => {
+                let result = self.peers.forget(&peer);
+                ledger.set_meta(META_PEERS, &self.peers.encode(now.wall_ms))?;
+                effects.push(Effect::Forgotten { peer, result });
             }
             Input::DialFailed { peer, reason } => {
+                self.pings.dial_failed(&peer, &reason, effects);
                 let chance = self.rng.random();
                 self.peers.dial_failed(peer, &reason, now.mono_ms, chance);
             }
             Input::Found { peer, addresses, source } => {
                 if peer != self.me.node {
-                    self.peers.observe(peer, addresses, source, now.mono_ms);
+                    self.peers.observe(peer, addresses, source, now);
                 }
             }
             Input::Hint { from, hint } => self.on_hint(now, from, hint, ledger, &mut notices)?,
@@ -369,6 +383,7 @@ impl Replica {
             self.feeds.release(wall, ledger)?;
         }
         self.tell_twins(now, effects);
+        self.pings.expire(now, effects);
         self.end_lasting_duplicates(now, ledger, effects)?;
         let mut notices = Vec::new();
         let open = self.sessions.values().filter(|session| session.is_open()).count();
@@ -438,7 +453,7 @@ impl Replica {
     }
 
     fn dial_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let mut dials = self.peers.due(self.sessions.len(), now.mono_ms);
+        let mut dials = self.peers.due(self.sessions.len(), now);
         if self.next_probe_ms <= now.mono_ms {
             self.next_probe_ms = now.mono_ms + PROBE_MS + self.rng.random_range(0..PROBE_MS / 2);
             let chance = self.rng.random();

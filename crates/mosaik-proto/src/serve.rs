@@ -105,6 +105,11 @@ impl Serve {
         Ok(Ok(Self { author, tip, credit, path, begun: false, waits_since_ms: None }))
     }
 
+    /// How many events still have to go.
+    pub(crate) fn events(&self) -> u64 {
+        self.path.iter().map(|part| part.to + 1 - part.from).sum()
+    }
+
     /// More credit came for it.
     pub(crate) fn grant(&mut self, credit: u64) {
         self.credit = self.credit.saturating_add(credit);

@@ -76,6 +76,8 @@ pub(crate) enum Notice {
     Declined(AuthorId),
     /// Another node uses this node's key, under this boot number.
     Twin(u64),
+    /// The peer answers the ping with this token.
+    Pong(SessionId, u64),
     /// It is over; the carrier is told.
     Over(SessionId, Bye),
 }
@@ -102,8 +104,12 @@ pub(crate) struct Session {
     pub(crate) opened_ms: u64,
     /// Whether the peer is a gossip neighbour: what goes by gossip reaches it that way.
     pub(crate) is_neighbour: bool,
+    /// The round trip when the connection came up, in milliseconds.
+    pub(crate) rtt_ms: Option<u32>,
     binding: Vec<u8>,
     state: State,
+    /// The version that both speak; 0 before the greeting.
+    version: u64,
     hello: Option<Hello>,
     comparison: Comparison,
     round: Option<Round>,
@@ -159,6 +165,8 @@ impl Session {
             peer,
             role,
             is_neighbour: false,
+            rtt_ms: None,
+            version: 0,
             opened_ms: now_ms,
             binding,
             state: State::AwaitGreet { until_ms: now_ms + GREET_TIMEOUT_MS },
@@ -196,9 +204,19 @@ impl Session {
         matches!(self.state, State::AwaitHello { .. } | State::Open)
     }
 
+    /// The version of the protocol that both speak; 0 before the greeting.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// What the peer said of itself.
     pub(crate) fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
+    }
+
+    /// Events that the peer has asked for and that still go.
+    pub(crate) fn to_serve(&self) -> u64 {
+        self.serves.iter().map(Serve::events).sum()
     }
 
     /// Of the payloads that are missing here, how many the peer lacks, too; none before it was asked.
@@ -301,6 +319,14 @@ impl Session {
             }
             Message::Twin(boot) => {
                 shared.notices.push(Notice::Twin(boot));
+                return Ok(());
+            }
+            Message::Ping(token) => {
+                self.send(Message::Pong(token), shared.effects);
+                return Ok(());
+            }
+            Message::Pong(token) => {
+                shared.notices.push(Notice::Pong(self.id, token));
                 return Ok(());
             }
             Message::Greet(_) | Message::Hello(_) => {

@@ -155,6 +155,8 @@ fn message() -> impl Strategy<Value = Message> {
             .prop_map(|(code, text)| Message::Bye(Bye::new(ByeCode::from_u8(code), text))),
         any::<u64>().prop_map(Message::Again),
         any::<u64>().prop_map(Message::Twin),
+        any::<u64>().prop_map(Message::Ping),
+        any::<u64>().prop_map(Message::Pong),
     ]
 }
 

@@ -158,6 +158,8 @@ fn message(of: &Json, hasher: &Hasher) -> Message {
             Message::Bye(Bye { code, text: text(of, "text").to_owned() })
         }
         "Again" => Message::Again(number(of, "token")),
+        "Ping" => Message::Ping(number(of, "token")),
+        "Pong" => Message::Pong(number(of, "token")),
         "Twin" => Message::Twin(number(of, "boot")),
         name => panic!("a message called {name}"),
     }
@@ -177,7 +179,7 @@ fn every_message_has_the_frame_of_the_format() {
         kinds.push(frame[4]);
     }
     kinds.dedup();
-    let all: Vec<u8> = (1..=14).chain(128..=129).collect();
+    let all: Vec<u8> = (1..=14).chain(128..=131).collect();
     assert_eq!(kinds, all);
 }
 

@@ -70,7 +70,10 @@ impl Cluster {
         for (end, other, role) in [(a, to, Role::Dialer), (b, from, Role::Listener)] {
             let (peer, binding) = (self.id(other), binding.clone());
             let session = end.session;
-            self.step(end.node, Some(Input::Connected { session, peer, role, binding }));
+            self.step(
+                end.node,
+                Some(Input::Connected { session, peer, role, binding, rtt_ms: None }),
+            );
         }
     }
 

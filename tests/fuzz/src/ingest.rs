@@ -282,7 +282,7 @@ fn play(input: &[u8]) -> Option<(Node, usize)> {
     let choice = Choice(choice);
     let mut node = Node::open(HELD[usize::from(choice.holds_many())].clone(), choice);
     let (peer, role, binding) = (peer(), choice.role(), BINDING.to_vec());
-    node.step(Input::Connected { session: SESSION, peer, role, binding });
+    node.step(Input::Connected { session: SESSION, peer, role, binding, rtt_ms: None });
     let mut taken = 0;
     while !node.is_closed
         && let Some((header, rest)) = stream.split_first_chunk()

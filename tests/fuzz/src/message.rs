@@ -122,8 +122,10 @@ pub(super) fn random(chance: &mut Chance) -> Message {
             Message::Lack(author, tip, LackReason::from_u8(chance.random_range(0..4)))
         }
         14 => Message::Again(bytes::number(chance)),
-        _ => match chance.random_range(0..3) {
+        _ => match chance.random_range(0..5) {
             0 => Message::Bye(Bye::new(ByeCode::from_u8(chance.random_range(0..10)), "so long")),
+            1 => Message::Ping(bytes::number(chance)),
+            2 => Message::Pong(bytes::number(chance)),
             _ => Message::Twin(bytes::number(chance)),
         },
     }

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
-use mosaik_api::document::{Peer, PeerState, Peers};
+use mosaik_api::document::{Peer, PeerState, Peers, Pinged};
 use mosaik_lab::{
     Cluster, Node,
     binary::node_binary,
@@ -61,7 +61,8 @@ async fn two_nodes_with_the_dht_and_no_relay_converge() {
         let found = [seen1.found_by.as_str(), seen2.found_by.as_str()];
         ensure!(found.contains(&"slot"), "nobody was found in a slot, but by {found:?}");
         is_direct(&seen1)?;
-        is_direct(&seen2)
+        is_direct(&seen2)?;
+        ping(cluster).await
     })
     .await;
 }
@@ -188,8 +189,35 @@ async fn peer(node: &Node, other: &Node) -> Result<Peer> {
 
 fn is_direct(peer: &Peer) -> Result<()> {
     let address = peer.address.as_deref().unwrap_or_default();
-    let is_direct = peer.path.as_deref() == Some("direct") && address.starts_with("127.0.0.1:");
+    let is_direct = peer.path.as_deref() == Some("lan") && address.starts_with("127.0.0.1:");
     ensure!(peer.state == PeerState::Connected && is_direct, "{peer:?}");
+    Ok(())
+}
+
+/// A peer that is there answers, one that was killed doesn't, and can be forgotten then.
+async fn ping(cluster: &mut Cluster) -> Result<()> {
+    let [n1, n2] = &mut cluster.nodes[..] else { unreachable!("two nodes") };
+    let other = n2.identity().await?.node;
+    let seen = peer(n1, n2).await?;
+    ensure!(seen.protocol == Some(1) && seen.software.starts_with("mosaik-node"), "{seen:?}");
+    ensure!((seen.events_behind, seen.events_ahead) == (Some(0), Some(0)), "{seen:?}");
+    ensure!(seen.known_addresses.iter().any(|known| !known.expired), "{seen:?}");
+    let forget = ["peer", "forget", &other];
+    ensure!(n1.run(&forget).await?.code == Some(2), "a connected peer is forgotten");
+    let pinged: Pinged = n1.run(&["ping", &other[..8], "--json"]).await?.json()?;
+    ensure!(pinged.answered && pinged.rtt_ms.is_some_and(|ms| ms > 0.0), "{pinged:?}");
+    ensure!(n1.run(&["ping", "00"]).await?.code == Some(4), "nobody is pinged");
+    n2.kill().await?;
+    let ping = n1.run(&["ping", &other, "--count", "1"]).await?;
+    ensure!(ping.code == Some(11) && ping.stdout.contains("no answer"), "{ping:?}");
+    let gone = async || {
+        let forgotten = n1.run(&forget).await.map_err(|error| format!("{error:#}"))?;
+        if forgotten.code == Some(0) { Ok(()) } else { Err(format!("{forgotten:?}")) }
+    };
+    // Not while the dead connection is waited for, or a dial is under way.
+    wait::until("the peer to be forgotten", STEP, gone).await?;
+    let known = n1.peers().await?.peers;
+    ensure!(known.iter().all(|peer| peer.state != PeerState::Connected), "{known:?}");
     Ok(())
 }
 

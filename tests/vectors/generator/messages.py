@@ -157,6 +157,14 @@ def twin(boot):
     return Message(129, "Twin", varint(boot), boot=boot)
 
 
+def ping(token):
+    return Message(130, "Ping", varint(token), token=token)
+
+
+def pong(token):
+    return Message(131, "Pong", varint(token), token=token)
+
+
 def read_tip(reader, least=1):
     pair = reader.varint(), reader.raw(32)
     if pair[0] < least:
@@ -242,6 +250,8 @@ READ = {
     14: lambda r: bye(r.u8(), r.text(256)),
     128: lambda r: again(r.varint()),
     129: lambda r: twin(r.varint()),
+    130: lambda r: ping(r.varint()),
+    131: lambda r: pong(r.varint()),
 }
 
 
@@ -316,6 +326,8 @@ def _messages():
     yield again(0)
     yield again(2**64 - 1)
     yield twin(MS)
+    yield ping(300)
+    yield pong(300)
 
 
 def long_run():
@@ -449,7 +461,7 @@ def vectors():
             taken = False
         long.append({"start": start.hex(), "byte": "61", "times": times, "end": end.hex(), "taken": taken})
     assert [one["taken"] for one in long] == [True, False]
-    skipped = [frame(130, b""), frame(200, b"anything"), frame(255, b"\xff" * 100)]
+    skipped = [frame(140, b""), frame(200, b"anything"), frame(255, b"\xff" * 100)]
     assert all(decode(data) is None for data in skipped)
     lengths = [(0, False), (1, True), (FRAME_MAX, True), (FRAME_MAX + 1, False), (2**32 - 1, False)]
     return {

@@ -60,7 +60,13 @@ impl Pair {
         let nodes = [0, 1].map(|end: usize| self.ends[end].replica.node());
         for (end, role) in [(1, Role::Dialer), (0, Role::Listener)] {
             let (session, peer, binding) = (SESSION, nodes[1 - end], vec![7; 32]);
-            self.ends[end].batch(vec![Input::Connected { session, peer, role, binding }])?;
+            self.ends[end].batch(vec![Input::Connected {
+                session,
+                peer,
+                role,
+                binding,
+                rtt_ms: None,
+            }])?;
         }
         let mut talk = Talk::default();
         let mut greeted: [Option<usize>; 2] = [None; 2];

@@ -164,18 +164,27 @@ fn peers(peers: Peers, json: bool) -> Result<(), Failed> {
         return Ok(());
     }
     let rows: Vec<_> = peers.peers.iter().map(peer_row).collect();
-    print_table(["PEER", "STATE", "PATH", "RTT", "FOUND BY", "REASON"], &rows)
+    print_table(["PEER", "STATE", "PATH", "RTT", "BEHIND", "AHEAD", "FOUND BY", "REASON"], &rows)
 }
 
-fn peer_row(peer: &Peer) -> [String; 6] {
+fn peer_row(peer: &Peer) -> [String; 8] {
+    let number = |number: Option<u64>| number.map(|n| n.to_string()).unwrap_or_default();
     [
         named(&peer.name, &peer.id),
         peer.state.as_str().to_owned(),
         path_text(peer),
-        peer.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default(),
+        rtt_text(peer),
+        number(peer.events_behind),
+        number(peer.events_ahead),
         plain(&peer.found_by),
         peer.reason.as_deref().map(plain).unwrap_or_default(),
     ]
+}
+
+/// Of a connected peer: what is no more is nobody's round trip.
+fn rtt_text(peer: &Peer) -> String {
+    let rtt_ms = peer.rtt_ms.filter(|_| peer.state == PeerState::Connected);
+    rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms")).unwrap_or_default()
 }
 
 /// `direct 192.0.2.1:4242`.
@@ -200,12 +209,32 @@ pub(super) async fn peer(client: &Client, id: &str, json: bool) -> Result<(), Fa
             print(format!("reason     {}", plain(reason)))?;
         }
         if peer.state == PeerState::Connected {
-            let [_, _, path, rtt, ..] = peer_row(peer);
-            print(format!("path       {path}, {rtt}"))?;
+            print(format!("path       {}, {}", path_text(peer), rtt_text(peer)))?;
+        }
+        if let (Some(behind), Some(ahead)) = (peer.events_behind, peer.events_ahead) {
+            let (behind, ahead) = (count(behind, "event"), count(ahead, "event"));
+            print(format!("behind     {behind} that it has and this node has not"))?;
+            print(format!("ahead      {ahead} that it has asked for and that are still to go"))?;
+        }
+        if let Some(protocol) = peer.protocol {
+            let can = peer.capabilities.join(", ");
+            print(format!("software   {}, protocol {protocol} ({can})", plain(&peer.software)))?;
         }
         print(format!("found by   {}", plain(&peer.found_by)))?;
+        if peer.failures > 0 {
+            print(format!("failures   {} in a row", count(u64::from(peer.failures), "dial")))?;
+        }
+        if let Some(ms) = peer.first_seen_ms {
+            print(format!("first seen {}", instant(ms)))?;
+        }
         if let Some(ms) = peer.last_seen_ms {
             print(format!("last seen  {}", instant(ms)))?;
+        }
+        for known in &peer.known_addresses {
+            let (address, source) = (plain(&known.address), plain(&known.source));
+            let expired = if known.expired { ", too long ago to be dialed" } else { "" };
+            let seen = instant(known.seen_ms);
+            print(format!("address    {address} ({source}, {seen}{expired})"))?;
         }
     }
     Ok(())

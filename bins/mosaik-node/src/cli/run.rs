@@ -321,15 +321,11 @@ mod tests {
 
     fn peer(state: PeerState) -> Peer {
         Peer {
-            id: "3f2a9c".repeat(8),
             name: "team".into(),
-            state,
             path: Some("direct".into()),
             address: Some("192.0.2.1:4242".into()),
             rtt_ms: Some(1.0),
-            found_by: "slot".into(),
-            last_seen_ms: None,
-            reason: None,
+            ..Peer::new("3f2a9c".repeat(8), state, "slot")
         }
     }
 

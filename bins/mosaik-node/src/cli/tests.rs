@@ -110,6 +110,8 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
         "peers add mpeer1x",
         "peers block 3f2a",
         "peer unblock 3f2a",
+        "peer forget 3f2a",
+        "ping 3f2a --count 1",
         "slots list",
         "slots --watch --json",
         "slots list --watch",

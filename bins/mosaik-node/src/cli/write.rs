@@ -138,6 +138,7 @@ pub(super) async fn peer(client: &Client, verb: PeerVerb, json: bool) -> Result<
         PeerVerb::Show { peer } => return look::peer(client, &peer, json).await,
         PeerVerb::Add { ticket } => client.add_peer(&ticket).await?,
         PeerVerb::Block { peer } => client.block(&full_id(client, peer).await?, true).await?,
+        PeerVerb::Forget { peer } => client.forget(&full_id(client, peer).await?).await?,
         PeerVerb::Unblock { peer } => client.block(&full_id(client, peer).await?, false).await?,
     };
     if json {
@@ -147,7 +148,7 @@ pub(super) async fn peer(client: &Client, verb: PeerVerb, json: bool) -> Result<
 }
 
 /// A node id, completed from the known ones. A whole id need not be known.
-async fn full_id(client: &Client, peer: String) -> Result<String, Failed> {
+pub(super) async fn full_id(client: &Client, peer: String) -> Result<String, Failed> {
     if peer.parse::<NodeId>().is_ok() {
         return Ok(peer);
     }

@@ -86,8 +86,8 @@ pub(super) async fn identity(State(app): State<App>) -> Json<Identity> {
     })
 }
 
-pub(super) async fn peers(State(app): State<App>) -> Json<Peers> {
-    Json(Peers { schema: SCHEMA, peers: app.handle.snapshot().peers })
+pub(super) async fn peers(State(app): State<App>) -> Answer<Peers> {
+    Ok(Json(Peers { schema: SCHEMA, peers: app.handle.peers().await? }))
 }
 
 pub(super) async fn slots(State(app): State<App>) -> Json<Slots> {

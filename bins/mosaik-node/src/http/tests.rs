@@ -190,6 +190,11 @@ async fn what_is_refused_has_its_code_and_writes_nothing() {
     assert_eq!(code(client.add_peer("mpeer1qqq").await), Code::Invalid);
     assert_eq!(code(client.block("3f2a", true).await), Code::Invalid);
     assert_eq!(code(client.block(&"3f".repeat(32), true).await), Code::Degraded);
+    assert_eq!(code(client.forget("3f2a").await), Code::Invalid);
+    assert_eq!(code(client.forget(&"3f".repeat(32)).await), Code::Invalid);
+    assert_eq!(code(client.ping("3f2a").await), Code::Invalid);
+    let pinged = client.ping(&"3f".repeat(32)).await.expect("an answer of the node");
+    assert!(!pinged.answered && pinged.reason.is_some_and(|reason| reason.contains("address")));
     assert_eq!(client.status().await.expect("a status").events, 1);
     node.stopped().await;
 }
@@ -327,15 +332,10 @@ async fn waiting_ends_when_the_condition_holds_or_the_time_is_over() {
 
     assert_eq!(code(client.wait(Condition::Peers(1), none).await), Code::Timeout);
     let peer = Peer {
-        id: "3f2a9c".repeat(8),
         name: "team".into(),
-        state: PeerState::Connected,
         path: Some("direct".into()),
-        address: None,
         rtt_ms: Some(38.2),
-        found_by: "ticket".into(),
-        last_seen_ms: None,
-        reason: None,
+        ..Peer::new("3f2a9c".repeat(8), PeerState::Connected, "ticket")
     };
     node.show.send_modify(|shown| shown.peers.push(peer));
     let waited = client.wait(Condition::Peers(1), soon).await.expect("one is there");

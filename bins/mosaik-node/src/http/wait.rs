@@ -9,7 +9,7 @@ use axum::{
 };
 use mosaik_api::{
     SCHEMA,
-    document::{Events, PayloadState, PeerState, Waited},
+    document::{Events, PayloadState, PeerState, Pinged, Waited},
     failure::Code,
     json::to_json,
     request::{Condition, Wait},
@@ -21,6 +21,7 @@ use super::{
     answer::{Answer, Refused, read, request},
     look::{PlacePath, events_at, place_of},
     write::values,
+    write::{Segment, another},
 };
 use crate::{
     handle::{Snapshot, WriteError},
@@ -202,6 +203,22 @@ pub(super) async fn fetch(State(app): State<App>, place: PlacePath) -> Answer<Ev
             format!("no peer gave the payload within {} s; {peers}", FETCH_MAX.as_secs()),
         )),
     }
+}
+
+/// Asks a peer for an answer.
+pub(super) async fn ping(State(app): State<App>, peer: Segment) -> Answer<Pinged> {
+    let peer = another(&app, peer)?;
+    let answer = app.handle.ping(peer).await?;
+    let path = answer.as_ref().ok().and_then(|pong| pong.path.clone());
+    Ok(Json(Pinged {
+        schema: SCHEMA,
+        id: peer.to_string(),
+        answered: answer.is_ok(),
+        rtt_ms: answer.as_ref().ok().map(|pong| pong.rtt.as_secs_f64() * 1e3),
+        path: path.as_ref().map(|path| path.via.as_str().to_owned()),
+        address: path.map(|path| path.remote),
+        reason: answer.err(),
+    }))
 }
 
 fn connected(shown: &Snapshot) -> u64 {

@@ -24,6 +24,7 @@ use mosaik_api::{
     },
 };
 use mosaik_core::{event::Kind, id::NodeId, ticket::Ticket, value::Value};
+use mosaik_proto::peers::Unforgettable;
 use serde_json::Value as JsonValue;
 
 use super::{
@@ -38,7 +39,7 @@ use crate::{
 };
 
 type Body = Result<Bytes, BytesRejection>;
-type Segment = Result<Path<String>, PathRejection>;
+pub(super) type Segment = Result<Path<String>, PathRejection>;
 
 pub(super) async fn create(State(app): State<App>, body: Body) -> Answer<Written> {
     let asked: CreateRecord = request(body)?;
@@ -139,13 +140,36 @@ pub(super) async fn unblock(State(app): State<App>, peer: Segment) -> Answer<Pee
     set_blocked(&app, peer, false).await
 }
 
-async fn set_blocked(app: &App, peer: Segment, blocked: bool) -> Answer<PeerChanged> {
+pub(super) async fn forget(State(app): State<App>, peer: Segment) -> Answer<PeerChanged> {
+    let peer = another(&app, peer)?;
+    let refused = |error| match error {
+        Unforgettable::Unknown => Refused::new(Code::NotFound, "nobody of this id is known here"),
+        Unforgettable::Busy => Refused::new(
+            Code::Invalid,
+            "the peer is connected or being dialed: it would be known again at once",
+        ),
+        Unforgettable::Blocked => Refused::new(
+            Code::Invalid,
+            "the peer is blocked, and forgetting it would let it in again: unblock it first",
+        ),
+    };
+    app.handle.forget(peer).await?.map_err(refused)?;
+    Ok(Json(PeerChanged { schema: SCHEMA, id: peer.to_string(), blocked: false }))
+}
+
+/// The id of a node that isn't this one.
+pub(super) fn another(app: &App, peer: Segment) -> Result<NodeId, Refused> {
     let peer: NodeId = segment(peer)?.parse().map_err(|error: mosaik_core::id::ParseIdError| {
         Refused::new(Code::Invalid, format!("a peer is named by its node id: {error}"))
     })?;
     if peer == app.about.node {
         return Err(Refused::new(Code::Invalid, "this is the node itself"));
     }
+    Ok(peer)
+}
+
+async fn set_blocked(app: &App, peer: Segment, blocked: bool) -> Answer<PeerChanged> {
+    let peer = another(app, peer)?;
     app.handle.block(peer, blocked).await?;
     Ok(Json(PeerChanged { schema: SCHEMA, id: peer.to_string(), blocked }))
 }

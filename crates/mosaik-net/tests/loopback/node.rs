@@ -102,7 +102,7 @@ impl Node {
 
     pub(crate) async fn connected(&mut self) -> Open {
         self.until("a connection", |input| match input {
-            Input::Connected { session, peer, role, binding } => {
+            Input::Connected { session, peer, role, binding, .. } => {
                 Some(Open { session, peer, role, binding })
             }
             _ => None,

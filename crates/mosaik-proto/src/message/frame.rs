@@ -123,6 +123,8 @@ impl Message {
             Self::Bye(_) => 14,
             Self::Again(_) => 128,
             Self::Twin(_) => 129,
+            Self::Ping(_) => 130,
+            Self::Pong(_) => 131,
             Self::Skipped(kind) => *kind,
         }
     }
@@ -181,7 +183,7 @@ impl Message {
             Self::Bye(bye) => {
                 writer.u8(bye.code.as_u8()).str(&bye.text);
             }
-            Self::Again(token) => {
+            Self::Again(token) | Self::Ping(token) | Self::Pong(token) => {
                 writer.varint(*token);
             }
             Self::Twin(boot) => {
@@ -248,7 +250,9 @@ impl Message {
             }),
             128 => Self::Again(reader.varint()?),
             129 => Self::Twin(reader.varint()?),
-            130.. => Self::Skipped(kind),
+            130 => Self::Ping(reader.varint()?),
+            131 => Self::Pong(reader.varint()?),
+            132.. => Self::Skipped(kind),
             _ => return Ok(None),
         }))
     }

@@ -121,7 +121,7 @@ impl Replica {
                     notices.push(Notice::Twin(presence.boot));
                 }
             }
-            Hint::Presence(presence) => self.peers.observe_presence(&presence, now.mono_ms),
+            Hint::Presence(presence) => self.peers.observe_presence(&presence, now),
         }
         Ok(())
     }
@@ -177,7 +177,7 @@ impl Replica {
         effects: &mut Vec<Effect>,
         notices: &mut Vec<Notice>,
     ) -> Result<(), Fault<L>> {
-        self.peers.block(peer, blocked, now.mono_ms);
+        self.peers.block(peer, blocked, now);
         let all: Vec<u8> = self.peers.blocked().into_iter().flat_map(|node| node.0).collect();
         ledger.set_meta(META_BLOCKED, &all)?;
         let ids: Vec<SessionId> =

@@ -11,7 +11,7 @@ use crate::{
     carrier::{Effect, Now, Role, SessionId},
     feeds::DECLINES_MAX,
     message::{Bye, ByeCode},
-    peers::{PeerState, Retry},
+    peers::{Introduction, PeerState, Retry},
     session::{Declines, Notice, Session},
 };
 
@@ -51,7 +51,8 @@ impl Replica {
                         self.twin = Some(boot);
                     }
                 }
-                Notice::Over(id, bye) => self.on_over(now, id, &bye),
+                Notice::Pong(id, token) => self.pings.answered(id, token, effects),
+                Notice::Over(id, bye) => self.on_over(now, id, &bye, effects),
             }
         }
         Ok(())
@@ -71,8 +72,16 @@ impl Replica {
         if hello.clock_ms >= self.config.clock_floor_ms {
             self.clock_offsets.insert(peer, hello.clock_ms.wrapping_sub(now.wall_ms) as i64);
         }
-        self.peers.opened(peer, &hello.name, &hello.software, now.wall_ms);
-        ledger.set_meta(META_PEERS, &self.peers.encode())?;
+        let introduction = Introduction {
+            name: hello.name.clone(),
+            software: hello.software.clone(),
+            protocol: session.version(),
+            capabilities: hello.capabilities,
+            rtt_ms: session.rtt_ms,
+        };
+        self.peers.opened(peer, introduction, now.wall_ms);
+        ledger.set_meta(META_PEERS, &self.peers.encode(now.wall_ms))?;
+        self.ping_opened(now, peer, effects);
         self.end_duplicates(now, peer, boot, ledger, effects)
     }
 
@@ -113,7 +122,7 @@ impl Replica {
         self.on_notices(now, notices, ledger, effects)
     }
 
-    fn on_over(&mut self, now: Now, id: SessionId, bye: &Bye) {
+    fn on_over(&mut self, now: Now, id: SessionId, bye: &Bye, effects: &mut Vec<Effect>) {
         let then = match bye.code {
             ByeCode::Leaving => PeerState::Left,
             ByeCode::OtherNetwork | ByeCode::Version => PeerState::Refused,
@@ -125,7 +134,7 @@ impl Replica {
             }
             _ => PeerState::Lost,
         };
-        self.end_session(now, id, then, &bye.text);
+        self.end_session(now, id, then, &bye.text, effects);
     }
 
     /// For the next session with `peer`. Where there is no room the others' go, which then are told
@@ -142,9 +151,17 @@ impl Replica {
         self.peer_declines.insert(peer, declines);
     }
 
-    pub(super) fn end_session(&mut self, now: Now, id: SessionId, then: PeerState, reason: &str) {
+    pub(super) fn end_session(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        then: PeerState,
+        reason: &str,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.asks.close(id);
+        self.pings.ended(id, &session.peer, reason, effects);
         self.twins_told.retain(|(a, b)| *a != id && *b != id);
         if let Some(declines) = session.peer_declines() {
             self.remember_declines(session.peer, declines);
@@ -155,7 +172,7 @@ impl Replica {
             PeerState::Refused | PeerState::BackingOff => DONE_WAIT_MS / 2,
             _ => self.rng.random_range(0..1000),
         };
-        let retry = Retry { now_ms: now.mono_ms, wait_ms };
+        let retry = Retry { now, wait_ms };
         self.peers.disconnected(session.peer, then, reason, retry);
         if !self.sessions.values().any(|other| other.peer == session.peer) {
             self.clock_offsets.remove(&session.peer);

@@ -45,6 +45,15 @@ pub enum Progress {
     InSync,
 }
 
+/// How far apart this node and a peer are, in events, as far as their sessions have shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The peer has them, this node has not.
+    pub behind: u64,
+    /// The peer has asked for them, and they are still to be sent.
+    pub ahead: u64,
+}
+
 /// One open session, for `peers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStatus {
@@ -113,6 +122,21 @@ impl Replica {
             is_open: session.is_open(),
         };
         self.sessions.values().map(status).collect()
+    }
+
+    /// How far apart this node and each connected peer are. Looks at all that is claimed: for who asks,
+    /// not for every batch.
+    pub fn lags(&self) -> BTreeMap<NodeId, Lag> {
+        let held =
+            |author: &AuthorId| self.feeds.feed(author).map_or(0, |feed| feed.greatest().seq);
+        let behind = self.asks.behind(held);
+        let mut lags: BTreeMap<NodeId, Lag> = BTreeMap::new();
+        for session in self.sessions.values().filter(|session| session.is_open()) {
+            let lag = lags.entry(session.peer).or_default();
+            lag.behind = lag.behind.max(behind.get(&session.id).copied().unwrap_or(0));
+            lag.ahead += session.to_serve();
+        }
+        lags
     }
 
     /// What peers have shown and is still to come.

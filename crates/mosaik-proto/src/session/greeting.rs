@@ -7,7 +7,8 @@ use crate::{
     Fault,
     carrier::{Effect, Role},
     message::{
-        APP, Bye, ByeCode, FRAME_MAX, Greet, Hello, Message, VERSIONS, ZSTD, version_in_common,
+        APP, Bye, ByeCode, CAPABILITIES, FRAME_MAX, Greet, Hello, Message, VERSIONS,
+        version_in_common,
     },
     proof::{declines_digest, membership_proof},
     reconcile::Comparison,
@@ -42,13 +43,15 @@ impl Session {
 
     pub(super) fn on_greet<L: Ledger>(&mut self, greet: &Greet, shared: &mut Shared<'_, L>) {
         let ours = (*VERSIONS.start(), *VERSIONS.end());
-        if greet.app != APP || version_in_common(ours, greet.versions).is_none() {
+        let version = version_in_common(ours, greet.versions).filter(|_| greet.app == APP);
+        let Some(version) = version else {
             let text = format!(
                 "no common protocol: this node speaks {APP} {} to {}, the other {} {} to {}",
                 ours.0, ours.1, greet.app, greet.versions.0, greet.versions.1,
             );
             return self.bye(Bye::new(ByeCode::Version, text), shared);
-        }
+        };
+        self.version = version;
         // Constant time: this is what keeps strangers out.
         let proof = blake3::Hash::from_bytes(self.proof(shared.me, Direction::Theirs));
         if proof != blake3::Hash::from_bytes(greet.proof) {
@@ -75,7 +78,7 @@ impl Session {
         self.told_own = self.own_compared(shared.feeds);
         let hello = Hello {
             software: me.software.clone(),
-            capabilities: ZSTD,
+            capabilities: CAPABILITIES,
             frame_max: FRAME_MAX as u32,
             credit: crate::asks::CREDIT_MAX,
             clock_ms: shared.now.wall_ms,

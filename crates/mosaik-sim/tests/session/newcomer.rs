@@ -22,9 +22,15 @@ impl Star {
             let session = SessionId(at as u64);
             let binding = [BINDING.as_slice(), &[at as u8]].concat();
             let (peer, role) = (other.replica.node(), Role::Dialer);
-            star.middle.step(Input::Connected { session, peer, role, binding: binding.clone() });
+            star.middle.step(Input::Connected {
+                session,
+                peer,
+                role,
+                binding: binding.clone(),
+                rtt_ms: None,
+            });
             let (peer, role) = (center, Role::Listener);
-            other.step(Input::Connected { session, peer, role, binding });
+            other.step(Input::Connected { session, peer, role, binding, rtt_ms: None });
         }
         star
     }

@@ -108,7 +108,7 @@ fn two_nodes_of_one_key_are_told_of_each_other() {
     let first = std::mem::replace(&mut talk.session, session);
     let (peer, role) = (talk.peer, Role::Listener);
     let binding = super::wire::BINDING.to_vec();
-    talk.node.step(Input::Connected { session, peer, role, binding });
+    talk.node.step(Input::Connected { session, peer, role, binding, rtt_ms: None });
     talk.say(Message::Greet(talk.greet()));
     let mut hello = talk.hello(talk.node.top());
     hello.boot = 2;
@@ -170,6 +170,7 @@ fn a_peer_that_floods_with_sessions_is_told_to_come_later() {
             peer: NodeId(peer),
             role: Role::Listener,
             binding: vec![],
+            rtt_ms: None,
         });
     }
     assert_eq!(node.replica.sessions().len(), 256);
@@ -178,4 +179,59 @@ fn a_peer_that_floods_with_sessions_is_told_to_come_later() {
     );
     assert_eq!(unable.count(), 44);
     assert_eq!(node.replica.peers().iter().count(), 0, "strangers take no place in the book");
+}
+
+/// What came of the pings so far.
+fn ponged(node: &Node) -> Vec<(u64, Result<SessionId, String>)> {
+    let ponged = node.effects.iter().filter_map(|effect| match effect {
+        Effect::Ponged { token, answer } => Some((*token, answer.clone())),
+        _ => None,
+    });
+    ponged.collect()
+}
+
+#[test]
+fn a_ping_is_answered_over_the_session_that_is_there() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    let peer = pair.nodes[1].replica.node();
+    let session = pair.nodes[0].replica.sessions()[0].session;
+    pair.nodes[0].step(Input::Ping { token: 7, peer });
+    pair.settle();
+    assert_eq!(pair.ponged, [(7, Ok(session))]);
+}
+
+#[test]
+fn a_ping_dials_and_says_why_nobody_answers() {
+    let mut node = Node::new(1);
+    let peer = NodeId([3; 32]);
+    node.step(Input::Ping { token: 1, peer });
+    assert_eq!(ponged(&node), [(1, Err("nobody of this id is known here".to_owned()))]);
+    node.knows(peer);
+    let dials = |node: &Node| {
+        node.effects.iter().filter(|effect| matches!(effect, Effect::Dial { .. })).count()
+    };
+    let before = dials(&node);
+    node.step(Input::Ping { token: 2, peer });
+    node.step(Input::Ping { token: 3, peer });
+    assert!(dials(&node) <= before + 1, "one dial for all who ask");
+    node.step(Input::DialFailed { peer, reason: "no answer within 5 s".into() });
+    let failed = Err("no answer within 5 s".to_owned());
+    assert_eq!(ponged(&node)[1..], [(2, failed.clone()), (3, failed)]);
+}
+
+#[test]
+fn a_ping_that_nobody_answers_ends() {
+    let mut talk = Talk::open(Node::new(1));
+    let peer = talk.peer;
+    talk.node.step(Input::Ping { token: 1, peer });
+    talk.node.pass(16_000);
+    let late = Err("no answer within 10 s".to_owned());
+    assert_eq!(ponged(&talk.node), [(1, late)]);
+    // An answer that nobody waits for is none.
+    talk.say(Message::Pong(1));
+    assert_eq!(ponged(&talk.node).len(), 1);
+    talk.node.step(Input::Ping { token: 2, peer });
+    let session = talk.session;
+    talk.node.step(Input::Disconnected { session, reason: "timed out".into() });
+    assert_eq!(ponged(&talk.node)[1..], [(2, Err("timed out".to_owned()))]);
 }

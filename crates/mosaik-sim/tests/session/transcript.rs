@@ -40,7 +40,7 @@ fn session() -> ([Node; 2], Vec<Said>) {
     let ids = [0, 1].map(|node: usize| nodes[node].replica.node());
     for (node, role) in [(0, Role::Dialer), (1, Role::Listener)] {
         let (peer, binding) = (ids[1 - node], BINDING.to_vec());
-        nodes[node].step(Input::Connected { session: SESSION, peer, role, binding });
+        nodes[node].step(Input::Connected { session: SESSION, peer, role, binding, rtt_ms: None });
     }
     settle(&mut nodes, &mut said);
     nodes[1].append(b"written while they talk");

@@ -15,7 +15,7 @@ use mosaik_core::{
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Now, Role, SessionId, Source},
     hint::Hint,
-    message::{APP, Bye, Greet, Hello, Message},
+    message::{APP, Bye, Greet, Hello, Message, PING},
     peers::PeerState,
     proof::membership_proof,
     replica::{Config, Replica},
@@ -224,12 +224,21 @@ pub(crate) struct Pair {
     pub(crate) sent: Vec<Sent>,
     pub(crate) half_trips: usize,
     pub(crate) ends: Vec<Bye>,
+    /// What came of the pings of either.
+    pub(crate) ponged: Vec<(u64, Result<SessionId, String>)>,
     next_session: u64,
 }
 
 impl Pair {
     pub(crate) fn new(a: Node, b: Node) -> Self {
-        Self { nodes: [a, b], sent: Vec::new(), half_trips: 0, ends: Vec::new(), next_session: 0 }
+        Self {
+            nodes: [a, b],
+            sent: Vec::new(),
+            half_trips: 0,
+            ends: Vec::new(),
+            ponged: Vec::new(),
+            next_session: 0,
+        }
     }
 
     /// A connection that `dialer` opened. Nothing is said on it before [`Pair::settle`].
@@ -240,7 +249,7 @@ impl Pair {
         for (node, role) in [(dialer, Role::Dialer), (1 - dialer, Role::Listener)] {
             let binding = [BINDING.as_slice(), &session.0.to_be_bytes()].concat();
             let peer = ids[1 - node];
-            self.nodes[node].step(Input::Connected { session, peer, role, binding });
+            self.nodes[node].step(Input::Connected { session, peer, role, binding, rtt_ms: None });
         }
     }
 
@@ -276,6 +285,7 @@ impl Pair {
                             list.push(Input::Disconnected { session, reason });
                         }
                     }
+                    Effect::Ponged { token, answer } => self.ponged.push((token, answer)),
                     _ => {}
                 }
             }
@@ -336,7 +346,7 @@ impl Talk {
         let peer = NodeId([3; 32]);
         let session = SessionId(node.mono_ms + 1);
         let binding = BINDING.to_vec();
-        node.step(Input::Connected { session, peer, role, binding });
+        node.step(Input::Connected { session, peer, role, binding, rtt_ms: None });
         Self { node, peer, session, end: None, sends: true }
     }
 
@@ -361,7 +371,7 @@ impl Talk {
     pub(crate) fn hello(&self, top: [u8; 16]) -> Hello {
         Hello {
             software: "script".into(),
-            capabilities: 0,
+            capabilities: PING,
             frame_max: 1 << 20,
             credit: 1 << 20,
             clock_ms: self.node.wall_ms,

@@ -8,6 +8,7 @@ use mosaik_core::{event::Draft, id::AuthorId, key::Network, ticket::Ticket};
 use mosaik_proto::{
     Fault,
     carrier::{Effect, Input, Now},
+    peers::Unforgettable,
     replica::{Config, Replica},
 };
 use mosaik_store::{Batch, Store, StoreError};
@@ -142,6 +143,15 @@ impl Owner {
             }
             Request::Block { reply, .. } | Request::Dial { reply, .. } => {
                 let _ = reply.send(Err(WriteError::Degraded("the disk is full".into())));
+            }
+            Request::Peers { reply } => {
+                let _ = reply.send(Vec::new());
+            }
+            Request::Ping { reply, .. } => {
+                let _ = reply.send(Err("no address of it is known".to_owned()));
+            }
+            Request::Forget { reply, .. } => {
+                let _ = reply.send(Err(Unforgettable::Busy));
             }
             Request::Compact { reply } => {
                 let _ = reply.send(Err(WriteError::Reading));

@@ -1,0 +1,93 @@
+//! Whom to dial first.
+//!
+//! Sources take turns, so that one that names hundreds of dead or forged peers can't keep the others'
+//! peers waiting: in each turn every source has some places, the more the harder it is to flood. Of one
+//! source who failed least goes first, then who was heard before, then who is near.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use mosaik_core::{id::NodeId, reach::Subnet};
+
+use super::Peer;
+use crate::carrier::Source;
+
+/// Dials under way to one part of the public internet: one house can't take all places.
+const DIALS_PER_SUBNET_MAX: usize = 4;
+
+/// Places of a source in each turn.
+fn places(source: Source) -> usize {
+    match source {
+        // Said by people, by who shares the wire, or by at most 16 at a time.
+        Source::Ticket | Source::Mdns | Source::Slot => 6,
+        Source::Cache => 4,
+        // What any member may say of anybody.
+        Source::SlotNeighbour | Source::Gossip | Source::Inbound => 1,
+    }
+}
+
+/// Who comes first of those of one source.
+type Rank = (u32, bool, u32, NodeId);
+
+fn rank(node: &NodeId, peer: &Peer) -> Rank {
+    let rtt_ms = peer.introduction.rtt_ms.unwrap_or(u32::MAX);
+    (peer.failures, peer.heard_ms == 0, rtt_ms, *node)
+}
+
+/// Whom to dial, and who has to wait.
+pub(super) struct First {
+    /// The first first.
+    pub(super) nodes: Vec<NodeId>,
+    /// Those whose turn it was, in a part of the internet where enough are being dialed.
+    pub(super) crowded: Vec<NodeId>,
+}
+
+/// At most `room` of `due`. `busy` are the peers that are being dialed.
+pub(super) fn first<'a>(
+    due: impl Iterator<Item = (&'a NodeId, &'a Peer)>,
+    busy: impl Iterator<Item = &'a Peer>,
+    room: usize,
+    wall_ms: u64,
+) -> First {
+    let mut by_source: BTreeMap<Source, BTreeMap<Rank, Option<Subnet>>> = BTreeMap::new();
+    for (node, peer) in due {
+        let ranks = by_source.entry(peer.best_source()).or_default();
+        ranks.insert(rank(node, peer), subnet(peer, wall_ms));
+    }
+    let mut turns = Vec::new();
+    for (source, ranks) in by_source {
+        let turn = |(at, (rank, subnet))| (at / places(source), source, rank, subnet);
+        turns.extend(ranks.into_iter().enumerate().map(turn));
+    }
+    turns.sort_unstable_by_key(|(turn, source, rank, _)| (*turn, *source, *rank));
+    let mut dials: BTreeMap<Subnet, usize> = BTreeMap::new();
+    for subnet in busy.filter_map(|peer| subnet(peer, wall_ms)) {
+        *dials.entry(subnet).or_default() += 1;
+    }
+    let mut first = First { nodes: Vec::new(), crowded: Vec::new() };
+    for (.., (.., node), subnet) in turns {
+        if first.nodes.len() == room {
+            break;
+        }
+        let dials = subnet.map(|subnet| dials.entry(subnet).or_default());
+        match dials {
+            Some(dials) if *dials >= DIALS_PER_SUBNET_MAX => first.crowded.push(node),
+            dials => {
+                dials.into_iter().for_each(|dials| *dials += 1);
+                first.nodes.push(node);
+            }
+        }
+    }
+    first
+}
+
+/// The part of the public internet in which a peer is, if all its addresses are in one and it has no
+/// relay.
+fn subnet(peer: &Peer, wall_ms: u64) -> Option<Subnet> {
+    let addresses = peer.addresses(wall_ms);
+    if !addresses.relays.is_empty() {
+        return None;
+    }
+    let of = |address: &SocketAddr| Subnet::of(address.ip());
+    let first = of(addresses.direct.first()?)?;
+    addresses.direct.iter().all(|address| of(address) == Some(first)).then_some(first)
+}
