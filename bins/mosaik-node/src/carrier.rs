@@ -6,7 +6,7 @@
 
 use std::{future::Future, pin::Pin};
 
-use mosaik_net::{Net, Path};
+use mosaik_net::{Net, Outlook, Path};
 use mosaik_proto::carrier::{Effect, SessionId};
 
 /// One kind of wire: iroh today, others beside it.
@@ -19,6 +19,12 @@ pub(crate) trait Carrier: Send {
 
     /// What a person should know of its wire, in sentences. With a change of it an input comes.
     fn notices(&self) -> Vec<String>;
+
+    /// What it has seen of the network around it, if it looks.
+    fn outlook(&self) -> Option<Outlook>;
+
+    /// Why it carries nothing any more, if it doesn't.
+    fn is_dead(&self) -> Option<String>;
 
     /// Says goodbye and closes everything, within seconds.
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -35,6 +41,14 @@ impl Carrier for Net {
 
     fn notices(&self) -> Vec<String> {
         self.complaints()
+    }
+
+    fn outlook(&self) -> Option<Outlook> {
+        Some(Self::outlook(self))
+    }
+
+    fn is_dead(&self) -> Option<String> {
+        Self::is_dead(self)
     }
 
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -64,6 +78,15 @@ impl Carriers {
 
     pub(crate) fn notices(&self) -> Vec<String> {
         self.0.iter().flat_map(|carrier| carrier.notices()).collect()
+    }
+
+    pub(crate) fn outlook(&self) -> Outlook {
+        self.0.iter().find_map(|carrier| carrier.outlook()).unwrap_or_default()
+    }
+
+    /// Why those that carry nothing any more don't.
+    pub(crate) fn dead(&self) -> Vec<String> {
+        self.0.iter().filter_map(|carrier| carrier.is_dead()).collect()
     }
 
     pub(crate) async fn close(self) {

@@ -8,6 +8,7 @@
 mod backup;
 mod connect;
 mod db;
+mod doctor;
 mod field;
 mod flags;
 mod look;
@@ -63,7 +64,13 @@ pub(crate) enum Noun {
     /// Run a node in the foreground (what happens without a noun)
     Run(RunFlags),
     /// How the node is
-    Status,
+    Status {
+        /// Fail with 6 if it has no peer, takes no writes, or a carrier is dead
+        #[arg(long)]
+        check: bool,
+    },
+    /// What works here and what doesn't, and what to do; exit 6 if something doesn't
+    Doctor,
     /// Who the node is
     Id {
         /// Print the ticket alone: what --peer takes on another node
@@ -572,6 +579,7 @@ fn execute(cli: Cli) -> Result<(), Failed> {
 #[tokio::main(flavor = "current_thread")]
 async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
     match noun {
+        Noun::Doctor => doctor::doctor(place, json).await,
         Noun::Wait { peers, synced, replicas, ready, record, field, timeout } => {
             let until = wait::Until { peers, synced, replicas, ready, record, fields: field };
             wait::wait(place, until, timeout, json).await

@@ -168,7 +168,9 @@ fn family(name: &str, facts: &Facts, is_it: fn(&SocketAddr) -> bool) -> Check {
     let (local, public) = (texts(&facts.outlook.local), texts(&facts.outlook.public));
     match (local.is_empty(), public.is_empty()) {
         (true, true) => says(name, Verdict::Off, "no interface has an address"),
-        (_, false) => says(name, Verdict::Ok, format!("seen from outside as {}", public.join(", "))),
+        (_, false) => {
+            says(name, Verdict::Ok, format!("seen from outside as {}", public.join(", ")))
+        }
         (false, true) => says(name, Verdict::Ok, format!("on {}", local.join(", "))),
     }
 }
@@ -278,21 +280,16 @@ fn clock(facts: &Facts) -> Check {
     let seconds = offset_ms.unsigned_abs() / 1000;
     let side = if offset_ms > 0 { "behind" } else { "ahead of" };
     let found = format!("{seconds} s {side} the peers' median");
-    match offset_ms.abs() {
-        ..=CLOCK_SKEW_WARN_MS => says("clock", Verdict::Ok, found),
-        ..=CLOCK_SKEW_MAX_MS => advises(
-            "clock",
-            Verdict::Warn,
-            found,
-            "all works, and beyond 10 min it won't: set this clock, or look at the peers'",
-        ),
-        _ => advises(
-            "clock",
-            Verdict::Bad,
-            found,
-            "writes of the clock that is ahead show late on the others: set this one, or the peers'",
-        ),
+    if offset_ms.abs() <= CLOCK_SKEW_WARN_MS {
+        return says("clock", Verdict::Ok, found);
     }
+    if offset_ms.abs() <= CLOCK_SKEW_MAX_MS {
+        let advice = "all works, and beyond 10 min it won't: set this clock, or look at the peers'";
+        return advises("clock", Verdict::Warn, found, advice);
+    }
+    let advice =
+        "writes of the clock that is ahead show late on the others: set this one, or the peers'";
+    advises("clock", Verdict::Bad, found, advice)
 }
 
 /// The disk under the data directory; also where no node runs.

@@ -15,7 +15,8 @@ use mosaik_core::{
     id::{AuthorId, NodeId},
     ticket::Ticket,
 };
-use mosaik_net::Path;
+use mosaik_dht::Summary;
+use mosaik_net::{Outlook, Path};
 use mosaik_proto::peers::Unforgettable;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -68,6 +69,11 @@ pub enum Request {
         /// Told when it answers, or why it doesn't; after 15 s at the latest.
         reply: oneshot::Sender<Result<Pong, String>>,
     },
+    /// What the node has seen of its surroundings.
+    Surroundings {
+        /// Told at once.
+        reply: oneshot::Sender<Surroundings>,
+    },
     /// Forget all that is known of a peer.
     Forget {
         /// Which peer.
@@ -108,6 +114,19 @@ pub enum Request {
     },
     /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
     Shutdown,
+}
+
+/// What a node has seen of its surroundings.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Of the network.
+    pub outlook: Outlook,
+    /// Of the chain; none where the DHT isn't used.
+    pub slots: Option<Summary>,
+    /// The peers' median clock against this one, in milliseconds; none without peers.
+    pub clock_offset_ms: Option<i64>,
+    /// Whether this machine's clock is before the program's own date.
+    pub clock_unset: bool,
 }
 
 /// A peer's answer to a ping.
@@ -190,6 +209,8 @@ pub struct Snapshot {
     pub violations: u64,
     /// Why nothing can be written, if nothing can.
     pub degraded: Option<String>,
+    /// Why carriers that carry nothing any more don't.
+    pub dead_carriers: Vec<String>,
     /// What a person should look at, in sentences: another node with this key, a wrong clock.
     pub notices: Vec<String>,
 }
@@ -211,6 +232,7 @@ impl Snapshot {
             crowded: Vec::new(),
             violations: 0,
             degraded: None,
+            dead_carriers: Vec::new(),
             notices: Vec::new(),
         }
     }
@@ -294,6 +316,15 @@ impl Handle {
     /// [`WriteError::Stopping`].
     pub async fn ping(&self, peer: NodeId) -> Result<Result<Pong, String>, WriteError> {
         self.ask(|reply| Request::Ping { peer, reply }).await
+    }
+
+    /// What the node has seen of its surroundings.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn surroundings(&self) -> Result<Surroundings, WriteError> {
+        self.ask(|reply| Request::Surroundings { reply }).await
     }
 
     /// Forgets all that is known of a peer.

@@ -27,7 +27,7 @@ use mosaik_core::{
 };
 use tokio::{net::UnixListener, sync::watch};
 
-use crate::{handle::Handle, reads::Reads};
+use crate::{doctor::Means, handle::Handle, reads::Reads};
 
 /// What never changes while a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct About {
     pub data_dir: String,
     /// Its socket.
     pub socket: String,
+    /// What is switched on.
+    pub means: Means,
 }
 
 /// What every handler reaches.
@@ -110,6 +112,7 @@ fn router(app: App) -> Router {
         .route("/conflicts", get(look::conflicts))
         .route("/view", get(look::view))
         .route("/metrics", get(look::metrics))
+        .route("/doctor", get(look::doctor))
         .route("/records", get(look::records).post(write::create))
         .route("/records/{record}", get(look::record).merge(patch(write::set)))
         .route("/records/{record}/notes", post(write::note))

@@ -10,6 +10,7 @@ mod cli;
 pub mod config;
 mod dht_nodes;
 pub mod directory;
+pub mod doctor;
 pub mod edit;
 pub mod export;
 pub mod handle;

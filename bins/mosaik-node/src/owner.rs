@@ -43,7 +43,7 @@ use self::{
 use crate::{
     carrier::Carriers,
     dht_nodes::DhtNodes,
-    handle::{Appended, Desk, Pong, Request, WriteError},
+    handle::{Appended, Desk, Pong, Request, Surroundings, WriteError},
     meters::Committed,
     retention::Rule,
     snapshot,
@@ -270,6 +270,16 @@ impl Owner {
                     snapshot::peers_in_full(replica, &self.carriers, strangers, wall_ms)
                 });
                 drop(reply.send(peers.unwrap_or_default()));
+            }
+            Request::Surroundings { reply } => {
+                let replica = self.replica.as_ref();
+                let surroundings = Surroundings {
+                    outlook: self.carriers.outlook(),
+                    slots: self.slots,
+                    clock_offset_ms: replica.and_then(Replica::clock_offset_ms),
+                    clock_unset: self.now().wall_ms < self.config.clock_floor_ms,
+                };
+                drop(reply.send(surroundings));
             }
             Request::Ping { peer, reply } => {
                 self.next_token += 1;

@@ -84,6 +84,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
         crowded: crowded.map(|(author, _)| *author).collect(),
         violations: replica.totals().violations,
         degraded,
+        dead_carriers: sources.carriers.dead(),
         notices: notices(replica, sources.carriers, sources.now),
     }
 }

@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use crate::{
     PREFIX,
     document::{
-        Conflicts, Event, Events, Feeds, Frontier, Identity, Imported, PeerChanged, Peers, Pinged,
-        Record, Records, Slots, Status, View, Waited, Written,
+        Conflicts, Doctor, Event, Events, Feeds, Frontier, Identity, Imported, PeerChanged, Peers,
+        Pinged, Record, Records, Slots, Status, View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
@@ -260,6 +260,11 @@ impl Client {
         let verb = if blocked { "block" } else { "unblock" };
         let path = format!("/peers/{}/{verb}", encode(peer));
         self.send(Method::POST, &path, &serde_json::Map::new()).await
+    }
+
+    /// What works and what doesn't.
+    pub async fn doctor(&self) -> Result<Doctor, ClientError> {
+        self.get("/doctor").await
     }
 
     /// Asks a peer for an answer; takes 15 s at the most.

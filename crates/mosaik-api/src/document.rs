@@ -61,6 +61,9 @@ pub struct Status {
     pub view_digest: String,
     /// Why it can't write, if it can't.
     pub degraded: Option<String>,
+    /// What keeps it from its work, in sentences: `status --check` fails if there is any.
+    #[serde(default)]
+    pub failing: Vec<String>,
     /// What a person should look at, in sentences.
     pub notices: Vec<String>,
 }
@@ -191,6 +194,58 @@ impl Peer {
             last_seen_ms: None,
             failures: 0,
             reason: None,
+        }
+    }
+}
+
+/// `GET /doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doctor {
+    /// The version of this document.
+    pub schema: u32,
+    /// What was looked at, in the order in which a person would look.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// `peers`, `udp`, `ipv4`, `ipv6`, `nat`, `dht`, `slots`, `relay`, `mdns`, `clock`, `disk`; without a
+    /// node `node`, `disk`.
+    pub name: String,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// Where something is amiss: what still works, and what to do.
+    pub advice: Option<String>,
+}
+
+/// How something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, with something that a person should know.
+    Warn,
+    /// It doesn't work.
+    Bad,
+    /// It is switched off, or not there.
+    Off,
+    /// Nobody could tell yet.
+    Unknown,
+}
+
+impl Verdict {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
+            Self::Off => "off",
+            Self::Unknown => "unknown",
         }
     }
 }

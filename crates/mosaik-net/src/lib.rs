@@ -22,6 +22,7 @@ mod frame;
 mod gossip;
 mod mdns;
 mod net;
+mod outlook;
 mod rate;
 mod reason;
 mod relay;
@@ -32,6 +33,7 @@ pub use counters::{Count, Counters, Traffic};
 pub use endpoint::{BindError, NetConfig, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;
 pub use net::{Net, Path, Via};
+pub use outlook::{HomeRelay, Outlook};
 pub use relay::RelaySetting;
 pub use sync::QUEUE_LEN_MAX;
 

@@ -33,6 +33,7 @@ use crate::{
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
     mdns::{Mdns, Neighbours},
+    outlook::{self, Outlook},
     rate::Rate,
     relay::Homes,
     sync::{Handle, News},
@@ -209,6 +210,17 @@ impl Net {
     /// again.
     pub fn complaints(&self) -> Vec<String> {
         self.complaints.borrow().clone()
+    }
+
+    /// What it has seen of the network so far.
+    pub fn outlook(&self) -> Outlook {
+        outlook::of(&self.endpoint)
+    }
+
+    /// Why it carries nothing any more, if it doesn't.
+    pub fn is_dead(&self) -> Option<String> {
+        let ended = self.endpoint.is_closed() || self.connections.is_finished();
+        ended.then(|| "the network endpoint is closed: start the node anew".to_owned())
     }
 
     /// What the carrier has done so far; may be kept and read at any time.

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result, ensure};
-use mosaik_api::document::{Peer, PeerState, Peers, Pinged};
+use mosaik_api::document::{Doctor, Peer, PeerState, Peers, Pinged, Verdict};
 use mosaik_lab::{
     Cluster, Node,
     binary::node_binary,
@@ -202,6 +202,12 @@ async fn ping(cluster: &mut Cluster) -> Result<()> {
     ensure!(seen.protocol == Some(1) && seen.software.starts_with("mosaik-node"), "{seen:?}");
     ensure!((seen.events_behind, seen.events_ahead) == (Some(0), Some(0)), "{seen:?}");
     ensure!(seen.known_addresses.iter().any(|known| !known.expired), "{seen:?}");
+    n1.run(&["status", "--check"]).await?.ok()?;
+    let doctor: Doctor = n1.run(&["doctor", "--json"]).await?.json()?;
+    let verdict = |name: &str| doctor.checks.iter().find(|check| check.name == name);
+    for (name, is) in [("peers", Verdict::Ok), ("dht", Verdict::Ok), ("relay", Verdict::Off)] {
+        ensure!(verdict(name).is_some_and(|check| check.verdict == is), "{name}: {doctor:?}");
+    }
     let forget = ["peer", "forget", &other];
     ensure!(n1.run(&forget).await?.code == Some(2), "a connected peer is forgotten");
     let pinged: Pinged = n1.run(&["ping", &other[..8], "--json"]).await?.json()?;
@@ -216,6 +222,14 @@ async fn ping(cluster: &mut Cluster) -> Result<()> {
     };
     // Not while the dead connection is waited for, or a dial is under way.
     wait::until("the peer to be forgotten", STEP, gone).await?;
+    let check = n1.run(&["status", "--check"]).await?;
+    ensure!(check.code == Some(6) && check.stderr.contains("no peer"), "{check:?}");
+    let doctor = n1.run(&["doctor"]).await?;
+    ensure!(doctor.code == Some(6) && doctor.stdout.contains("--peer"), "{doctor:?}");
+    n1.stop().await?;
+    let doctor = n1.run(&["doctor"]).await?;
+    ensure!(doctor.code == Some(3) && doctor.stdout.contains("none runs here"), "{doctor:?}");
+    n1.start().await?;
     let known = n1.peers().await?.peers;
     ensure!(known.iter().all(|peer| peer.state != PeerState::Connected), "{known:?}");
     Ok(())

@@ -31,7 +31,7 @@ use crate::{
 /// Answers a noun that only asks.
 pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), Failed> {
     match noun {
-        Noun::Status => status(&client.status().await?, json),
+        Noun::Status { check } => status(&client.status().await?, check, json),
         Noun::Id { ticket } => identity(client, ticket, json).await,
         Noun::Peer { .. } => peers(client.peers().await?, json),
         Noun::Slot { list, verb } => slots::slots(client, list, verb, json).await,
@@ -75,7 +75,7 @@ pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), 
     }
 }
 
-fn status(status: &Status, json: bool) -> Result<(), Failed> {
+fn status(status: &Status, check: bool, json: bool) -> Result<(), Failed> {
     if json {
         print_json(status)?;
     } else {
@@ -106,6 +106,9 @@ fn status(status: &Status, json: bool) -> Result<(), Failed> {
         for notice in &status.notices {
             line("notice", plain(notice))?;
         }
+    }
+    if check && !status.failing.is_empty() {
+        return Err(Failed::new(Code::Degraded, status.failing.join("; ")));
     }
     match &status.degraded {
         Some(why) => Err(Failed::new(Code::Degraded, format!("the node only serves reads: {why}"))),

@@ -35,6 +35,7 @@ use crate::{
     Node,
     config::Config,
     directory::make_private,
+    doctor::Means,
     handle::Snapshot,
     http::{self, About},
     subscriber::Log,
@@ -80,6 +81,7 @@ async fn foreground(
     // Before anything is open: from here on a signal is a wish, not an end.
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let (name, data_dir) = (config.name.clone(), config.data_dir.clone());
+    let means = Means::of(&config);
     let node = Box::pin(Node::open(config, network)).await.map_err(anyhow::Error::new)?;
     let keys = network.keys();
     let door = Door::open(&node, |socket| About {
@@ -89,6 +91,7 @@ async fn foreground(
         kind: keys.kind,
         data_dir: data_dir.display().to_string(),
         socket,
+        means,
     })?;
     say(format!("node       {}, {}", named(&name, &node.id().to_string()), node.id()));
     say(format!("network    {} ({})", keys.fingerprint, keys.kind.as_str()));

@@ -103,6 +103,8 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
     for line in [
         "status",
         "status --json",
+        "status --check",
+        "doctor --json",
         "--json status",
         "id --ticket",
         "peers list --json",

@@ -14,12 +14,17 @@ use axum::{
 use mosaik_api::{
     SCHEMA,
     document::{
-        Conflicts, Events, Feeds, Frontier, Identity, NetworkName, PeerState, Peers, Record,
-        Records, Slots, Status, View,
+        Conflicts, Doctor, Events, Feeds, Frontier, Identity, NetworkName, PeerState, Peers,
+        Record, Records, Slots, Status, View,
     },
     failure::Code,
 };
 use mosaik_core::id::{AuthorId, ParseIdError};
+
+use crate::{
+    doctor::{self, Disk, Facts, Reached, disk_free},
+    handle::Snapshot,
+};
 
 use super::{
     About, App,
@@ -42,6 +47,7 @@ pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
     let numbers = read(&app.reads, |snapshot| snapshot.numbers()).await?;
     let shown = app.handle.snapshot();
     let connected = shown.peers.iter().filter(|peer| peer.state == PeerState::Connected);
+    let failing = failing(&shown);
     Ok(Json(Status {
         schema: SCHEMA,
         node: app.about.node.to_string(),
@@ -67,9 +73,47 @@ pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
         crowded: shown.crowded.len() as u64,
         violations: shown.violations,
         view_digest: data_encoding::HEXLOWER.encode(&numbers.digest),
+        failing,
         degraded: shown.degraded,
         notices: shown.notices,
     }))
+}
+
+/// What keeps a node from its work.
+fn failing(shown: &Snapshot) -> Vec<String> {
+    let is_alone = !shown.peers.iter().any(|peer| peer.state == PeerState::Connected);
+    let alone =
+        is_alone.then(|| "no peer is connected: `doctor` says what may be the cause".into());
+    let dead = shown.dead_carriers.iter().cloned();
+    shown.degraded.iter().cloned().chain(alone).chain(dead).collect()
+}
+
+/// What works and what doesn't, as far as it was seen.
+pub(super) async fn doctor(State(app): State<App>) -> Answer<Doctor> {
+    let surroundings = app.handle.surroundings().await?;
+    let shown = app.handle.snapshot();
+    let mut reached = Reached::default();
+    for peer in &shown.peers {
+        match peer.path.as_deref() {
+            Some("lan") => reached.lan += 1,
+            Some("direct") => reached.direct += 1,
+            Some("relay") => reached.relay += 1,
+            _ => {}
+        }
+    }
+    let facts = Facts {
+        means: app.about.means,
+        outlook: surroundings.outlook,
+        slots: surroundings.slots,
+        reached,
+        clock_offset_ms: surroundings.clock_offset_ms,
+        clock_unset: surroundings.clock_unset,
+        disk: Disk {
+            free: disk_free(std::path::Path::new(&app.about.data_dir)),
+            refuses: shown.degraded,
+        },
+    };
+    Ok(Json(Doctor { schema: SCHEMA, checks: doctor::examine(&facts) }))
 }
 
 pub(super) async fn identity(State(app): State<App>) -> Json<Identity> {

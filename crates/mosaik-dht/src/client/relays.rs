@@ -20,7 +20,7 @@ use std::{
 };
 
 use reqwest::{Client, Response, StatusCode, Url, header, redirect};
-use rustls::{ClientConfig, crypto::ring};
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -237,11 +237,16 @@ impl<T: Send + 'static> Asked<T> {
 /// A client that knows this machine's certificates and follows nobody elsewhere.
 fn client() -> io::Result<Client> {
     let provider = Arc::new(ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_platform_verifier())
-        .map_err(io::Error::other)?
-        .with_no_client_auth();
+        .map_err(io::Error::other)?;
+    let tls = match builder.clone().with_platform_verifier() {
+        Ok(tls) => tls.with_no_client_auth(),
+        Err(error) => {
+            warn!(%error, "no certificates are installed, so pkarr relays can be asked by http only");
+            builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+        }
+    };
     Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())

@@ -229,9 +229,9 @@ fn a_ping_that_nobody_answers_ends() {
     assert_eq!(ponged(&talk.node), [(1, late)]);
     // An answer that nobody waits for is none.
     talk.say(Message::Pong(1));
-    assert_eq!(ponged(&talk.node).len(), 1);
+    assert_eq!(ponged(&talk.node), []);
     talk.node.step(Input::Ping { token: 2, peer });
     let session = talk.session;
     talk.node.step(Input::Disconnected { session, reason: "timed out".into() });
-    assert_eq!(ponged(&talk.node)[1..], [(2, Err("timed out".to_owned()))]);
+    assert_eq!(ponged(&talk.node), [(2, Err("timed out".to_owned()))]);
 }

@@ -19,8 +19,9 @@ use tokio::{
 
 use super::super::*;
 use crate::{
+    doctor::Means,
     edit::{EditError, decide},
-    handle::{Appended, Desk, Request, Snapshot, WriteError, handle},
+    handle::{Appended, Desk, Request, Snapshot, Surroundings, WriteError, handle},
     meters::Meters,
 };
 
@@ -88,6 +89,7 @@ impl TestNode {
             kind,
             data_dir: "/data".into(),
             socket: socket.display().to_string(),
+            means: Means::default(),
         };
         let (stop, stopping) = watch::channel(false);
         let listener = bind(&socket).expect("a free path");
@@ -146,6 +148,9 @@ impl Owner {
             }
             Request::Peers { reply } => {
                 let _ = reply.send(Vec::new());
+            }
+            Request::Surroundings { reply } => {
+                let _ = reply.send(Surroundings::default());
             }
             Request::Ping { reply, .. } => {
                 let _ = reply.send(Err("no address of it is known".to_owned()));
