@@ -27,8 +27,8 @@ pub struct Means {
     pub relay: bool,
     /// Multicast DNS.
     pub mdns: bool,
-    /// Nothing outside the local network.
-    pub lan_only: bool,
+    /// No direct path, whatever could be had.
+    pub relay_only: bool,
 }
 
 impl Means {
@@ -38,7 +38,7 @@ impl Means {
             dht: config.dht && !config.lan_only,
             relay: config.relay && !config.lan_only,
             mdns: config.mdns && !config.lab,
-            lan_only: config.lan_only,
+            relay_only: config.relay_only,
         }
     }
 }
@@ -136,6 +136,9 @@ fn peers(facts: &Facts) -> Check {
 }
 
 fn udp(facts: &Facts) -> Check {
+    if facts.means.relay_only {
+        return says("udp", Verdict::Off, "not used for peers: relay_only is set");
+    }
     let (outlook, reached) = (&facts.outlook, facts.reached);
     let answering = facts.slots.is_some_and(|slots| slots.answering);
     let proofs = [
@@ -327,7 +330,7 @@ mod tests {
     #[test]
     fn whatever_is_bad_says_what_to_do() {
         let bad = Facts {
-            means: Means { dht: true, relay: true, mdns: true, lan_only: false },
+            means: Means { dht: true, relay: true, mdns: true, relay_only: false },
             slots: Some(summary(false, None)),
             clock_unset: true,
             disk: Disk { free: Some(5), refuses: Some("the disk is full".into()) },

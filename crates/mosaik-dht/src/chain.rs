@@ -37,7 +37,7 @@ pub use draw::Draw;
 pub use status::{DialEnd, LastDial, SlotState, SlotStatus, Summary};
 
 /// Live leases of others with which a chain needs no more: half of the slots stay free for those
-/// who come while holders die.
+/// who come while holders die. Those whose holders didn't answer the last dial don't count.
 pub const LIVE_ENOUGH: usize = 8;
 
 /// No seq at or above this can be written over and renewed afterwards.
@@ -257,11 +257,12 @@ impl Chain {
             }
             Input::Situation(situation) => self.on_situation(now, draw, situation),
             Input::DialFailed(node) => {
-                let was_dead = self.dials.is_dead(&node, now.mono_ms);
+                let before = (self.dials.is_dead(&node, now.mono_ms), self.live(now));
                 self.dials.failed(node, now);
                 self.show_if_holder(&node, effects);
-                let is_dead = self.dials.is_dead(&node, now.mono_ms);
-                if self.held.is_none() && is_dead && !was_dead {
+                let died = !before.0 && self.dials.is_dead(&node, now.mono_ms);
+                let too_few = before.1 >= LIVE_ENOUGH && self.live(now) < LIVE_ENOUGH;
+                if self.held.is_none() && (died || too_few) {
                     self.look_by(now.mono_ms + draw.jittered(LOOK_AFTER_LOSS_MS));
                 }
             }

@@ -101,6 +101,12 @@ impl DialBook {
             || dials.broke_ms.is_some_and(|broke| mono_ms.saturating_sub(broke) < BROKE_MS)
     }
 
+    /// Whether the last dial failed, and nothing spoke for the node since. Not dead yet, but nobody to
+    /// count on either.
+    pub(super) fn is_doubtful(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|dials| dials.failed_last_ms.is_some())
+    }
+
     /// The node's entry; the least known one makes room for it.
     fn entry(&mut self, node: NodeId) -> Option<&mut Dials> {
         if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&node) {

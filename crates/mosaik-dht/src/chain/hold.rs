@@ -307,16 +307,26 @@ impl Chain {
         if self.review_others(now, draw, effects) || self.held.is_some() {
             return;
         }
-        let count = |state| (0..SLOTS as u8).filter(|&slot| self.state(now, slot) == state).count();
-        let (live, unknown) = (count(SlotState::Live), count(SlotState::Unknown));
+        let is_unknown = |&slot: &u8| self.state(now, slot) == SlotState::Unknown;
+        let unknown = (0..SLOTS as u8).filter(is_unknown).count();
         let known = unknown == 0 || self.rounds >= UNKNOWN_ROUNDS;
         let may = known && self.claim_not_before_ms <= now.mono_ms && self.has_addresses();
         if may
-            && live < LIVE_ENOUGH
+            && self.live(now) < LIVE_ENOUGH
             && let Some(slot) = self.choose(now)
         {
             self.put(now, draw, slot, Purpose::Hold, effects);
         }
+    }
+
+    /// Slots with a live lease of another that answered when it was last dialed, or was not dialed yet.
+    pub(super) fn live(&self, now: Now) -> usize {
+        let is_live = |&slot: &u8| {
+            let holder = self.board(slot).top().and_then(|seen| seen.record());
+            self.state(now, slot) == SlotState::Live
+                && !holder.is_some_and(|record| self.dials.is_doubtful(&record.node))
+        };
+        (0..SLOTS as u8).filter(is_live).count()
     }
 
     /// Whether our slot is still ours. True if it was put again.

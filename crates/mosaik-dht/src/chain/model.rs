@@ -6,7 +6,11 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
-use mosaik_core::{id::NodeId, key::Network, reach::Reach};
+use mosaik_core::{
+    id::NodeId,
+    key::{Network, SLOTS},
+    reach::Reach,
+};
 
 use super::{Chain, Draw, Effect, Input, Now, Situation};
 use crate::{
@@ -146,6 +150,15 @@ impl World {
         let (value, _) = built.expect("a record");
         for store in &mut self.stores {
             store.insert(slot, value.clone());
+        }
+    }
+
+    /// Live leases of nodes that aren't there, in all slots where nothing stands.
+    pub(super) fn fill_empty(&mut self) {
+        for slot in 0..SLOTS as u8 {
+            if self.stores.iter().all(|store| !store.contains_key(&slot)) {
+                self.fill(200 + slot, slot);
+            }
         }
     }
 

@@ -918,6 +918,35 @@ fn when_all_holders_die_a_newcomer_is_connected_and_slots_are_taken_anew() {
     }
 }
 
+/// Eight leases of nodes that were never there look like enough, until their holders are dialed.
+#[test]
+fn holders_that_answer_no_dial_keep_nobody_from_taking_a_slot() {
+    let mut bench = Bench::new();
+    let values: Vec<_> = (0..8).map(|slot| live(100 + slot, slot, 1)).collect();
+    assert!(bench.round(&values).put().is_none());
+    bench.input(Input::DialFailed(node_id(100)));
+    let slot = bench.next_put(&values);
+    assert!(slot >= 8, "slot {slot} is another's, and one failed dial kills nobody");
+    assert!(bench.mono_ms < 5_000, "{} ms", bench.mono_ms);
+}
+
+#[test]
+fn when_all_holders_die_leases_of_nobody_delay_no_newcomer() {
+    let mut longest_ms = 0;
+    for seed in 0..20 {
+        let mut world = World::new(seed, 20);
+        world.run_until(120_000);
+        let held = |world: &World, node: &usize| world.chain(*node).held().is_some();
+        let holders: Vec<usize> = (0..20).filter(|node| held(&world, node)).collect();
+        holders.into_iter().for_each(|node| world.kill(node));
+        world.fill_empty();
+        let newcomer = world.join(100, 0);
+        let met_ms = world.run_until_so(165_000, |world| world.peers(newcomer) > 0);
+        longest_ms = longest_ms.max(met_ms.expect("somebody is met") - 120_000);
+    }
+    assert!(longest_ms < 30_000, "{longest_ms} ms");
+}
+
 #[test]
 fn a_steady_node_stays_under_thirty_lookups_and_three_puts_an_hour() {
     for nodes in [2, 10] {
