@@ -1,4 +1,4 @@
-//! The four 32-byte names: of authors, nodes, events and networks.
+//! The five 32-byte names: of authors, nodes, events, files and networks.
 //!
 //! Each is its own type, so that a node can't be taken for an author. All print as lower-case hex;
 //! none of them claims to be a valid curve point, only a verified signature proves a key.
@@ -70,6 +70,10 @@ id! {
 id! {
     /// The keyed hash of one event's header.
     EventId
+}
+id! {
+    /// The BLAKE3 of a file that an attachment names.
+    BlobId
 }
 id! {
     /// The name of a network that may be shown: it opens nothing.

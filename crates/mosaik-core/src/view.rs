@@ -7,7 +7,7 @@
 //!   events are held back ([`crate::hlc::is_held_back`]) is the caller's to decide.
 //! - [`fold`] touches a bounded number of cells, however much a record holds. [`settle`] reads each
 //!   touched record once, and one path of the trie for each.
-//! - Between [`fold`] and [`settle`] the cells of the records are right, while listings, conflicts,
+//! - Between [`fold`] and [`settle`] the cells of the records and the index of files are right, while listings, conflicts,
 //!   counts and digests are those of the last [`settle`]: call it in the transaction of the events.
 //!
 //! Source: FORMAT.md beside this crate, section 9.
@@ -40,18 +40,19 @@ mod tests;
 
 use std::borrow::Borrow;
 
-use self::cell::{Cells, Key, Meta, Space};
+use self::cell::{Cells, Key, Meta, Space, file_key};
 pub use self::{
     cell::cell_name,
     digest::{digest, rule},
     read::{
-        Attachment, Candidate, Conflict, Counts, Field, Listed, Note, Profile, Record,
-        RecordsQuery, candidates, conflicts, counts, exists, field, over, profile, record, records,
+        Attachment, Candidate, Conflict, Counts, Field, FileReference, Listed, Note, Profile,
+        Record, RecordsQuery, attachment, candidates, conflicts, counts, exists, field, files,
+        files_of, form, over, profile, record, records,
     },
     settle::settle,
 };
 use crate::{
-    codec::ReadError,
+    codec::{ReadError, Writer},
     event::Event,
     hlc::Hlc,
     id::{AuthorId, EventId},
@@ -62,6 +63,10 @@ use crate::{
 
 /// The version of the fold. Digests are compared only within one; another one folds all anew.
 pub const FOLD_VERSION: u32 = 1;
+
+/// How the cells are laid out: what a view of another layout lacks is made by a fold of all anew. No
+/// digest depends on it. 2: the index of files; 1 was not written down.
+const LAYOUT: u8 = 2;
 
 /// Why the view can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +124,16 @@ pub fn refold<K: KvMut, E: Borrow<Event>>(
     record: &str,
     events: impl IntoIterator<Item = E>,
 ) -> Result<(), ViewError<K::Error>> {
-    clear(kv, &Cells::of(record).all())?;
+    let cells = Cells::of(record);
+    let mut files = Vec::new();
+    cell::scan(kv, &cells.attachments(), |key, _| {
+        files.push(read::attachment_place(&cells, key)?);
+        Ok(true)
+    })?;
+    for (field, blob) in &files {
+        kv.delete(&file_key(blob, record, field))?;
+    }
+    clear(kv, &cells.all())?;
     kv.put(&Key::new(Space::Touched).text(record), &[])?;
     for event in events {
         let event = event.borrow();
@@ -139,11 +153,11 @@ pub fn refold<K: KvMut, E: Borrow<Event>>(
 /// As [`fold`].
 pub fn reset<K: KvMut>(kv: &mut K) -> Result<(), ViewError<K::Error>> {
     clear(kv, &Key::everything())?;
-    kv.put(&Key::new(Space::Version), &FOLD_VERSION.to_be_bytes())?;
+    kv.put(&Key::new(Space::Version), &version())?;
     Ok(())
 }
 
-/// Whether what is in `kv` was begun by [`reset`] of this version. If not, [`reset`] it and fold
+/// Whether what is in `kv` was begun by [`reset`] of this version and layout. If not, [`reset`] it and fold
 /// all events.
 ///
 /// # Errors
@@ -151,7 +165,13 @@ pub fn reset<K: KvMut>(kv: &mut K) -> Result<(), ViewError<K::Error>> {
 /// As [`fold`].
 pub fn is_current<K: crate::kv::Kv>(kv: &K) -> Result<bool, ViewError<K::Error>> {
     let version = kv.get(&Key::new(Space::Version))?;
-    Ok(version.as_deref() == Some(FOLD_VERSION.to_be_bytes().as_slice()))
+    Ok(version.as_deref() == Some(self::version().as_slice()))
+}
+
+/// The cell that says how a view was made.
+fn version() -> [u8; 5] {
+    let [a, b, c, d] = FOLD_VERSION.to_be_bytes();
+    [a, b, c, d, LAYOUT]
 }
 
 /// What `event` says, if it counts at all.
@@ -189,6 +209,9 @@ fn fold_meaning<K: KvMut>(
             let held = kv.get(&key)?;
             if cell::held_origin(held.as_deref())? < Some(*origin) {
                 kv.put(&key, &file.encode())?;
+                let mut claimed = Writer::new();
+                claimed.varint(*size);
+                kv.put(&file_key(blob, record, field), &claimed.into_bytes())?;
             }
         }
         RecordEvent::Archive { archived: into, .. } => archived = Some(*into),

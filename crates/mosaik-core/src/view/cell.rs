@@ -6,7 +6,7 @@
 //!
 //! | space | parts | value |
 //! | --- | --- | --- |
-//! | 00 version | | fold version, u32 big endian |
+//! | 00 version | | fold version, u32 big endian, and u8 2: the layout of the cells |
 //! | 01 counts | | records u64, fields in conflict u64, big endian; not there without records |
 //! | 02 root | | topmost hash of the digests, 32; not there without records |
 //! | 10 touched | record | empty; gone after `settle` |
@@ -18,6 +18,7 @@
 //! | 30 listed | record | bool archived, option form |
 //! | 31 forms | form, record | bool archived |
 //! | 32 conflicts | record, field | empty |
+//! | 33 files | blob 32, record, field | size, varint: what attachments name the blob |
 //! | 40 digests | BLAKE3(record) 32 | record digest, 32 |
 //! | 41 branches | number of nibbles, nibbles | 16 times (entries u64, hash 32): above 32 records |
 //! | 50 profiles | author 32 | origin, name |
@@ -48,6 +49,7 @@ pub(super) enum Space {
     Listed = 0x30,
     Forms = 0x31,
     Conflicts = 0x32,
+    Files = 0x33,
     Digests = 0x40,
     Branches = 0x41,
     Profiles = 0x50,
@@ -160,6 +162,7 @@ pub fn cell_name(key: &[u8]) -> String {
         (Space::Listed, "the listing of record"),
         (Space::Forms, "a listing under form"),
         (Space::Conflicts, "a conflict of record"),
+        (Space::Files, "a reference to a file"),
         (Space::Digests, "the digest of a record"),
         (Space::Branches, "a branch of the digests"),
         (Space::Profiles, "an author's profile"),
@@ -175,6 +178,11 @@ pub fn cell_name(key: &[u8]) -> String {
         }
         _ => words.to_owned(),
     }
+}
+
+/// The key under which a blob's reference from a field is found.
+pub(super) fn file_key(blob: &[u8; 32], record: &str, field: &str) -> Key {
+    Key::new(Space::Files).raw(blob).text(record).text(field)
 }
 
 /// Makes the keys of one record's cells.

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     Origin, ViewError,
-    cell::{self, ATTACHMENT, CANDIDATE, Cells, File, Key, Listing, META, Meta, NOTE, Space, scan},
+    cell::{
+        self, ATTACHMENT, CANDIDATE, Cells, File, Key, Listing, META, Meta, NOTE, Space, Span,
+        file_key, scan,
+    },
 };
 use crate::{
     codec::{ReadError, Reader},
@@ -111,6 +114,19 @@ pub struct Attachment {
     pub mime: String,
     /// Its name, as claimed.
     pub name: String,
+}
+
+/// That a record names a blob.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileReference {
+    /// BLAKE3 of the file.
+    pub blob: [u8; 32],
+    /// The record.
+    pub record: String,
+    /// The field that the attachment belongs to.
+    pub field: String,
+    /// Bytes of the file, as claimed.
+    pub size: u64,
 }
 
 /// What an author calls itself.
@@ -370,6 +386,80 @@ pub fn profile<K: Kv>(kv: &K, author: &AuthorId) -> Result<Option<Profile>, View
     cell.as_deref().map(read).transpose().map_err(ViewError::Damaged)
 }
 
+/// The form that a record shows, as the last [`super::settle`] listed it; none without one, or where
+/// the record isn't there.
+///
+/// # Errors
+///
+/// [`ViewError`], as all reads.
+pub fn form<K: Kv>(kv: &K, record: &str) -> Result<Option<String>, ViewError<K::Error>> {
+    let cell = kv.get(&Key::new(Space::Listed).text(record))?;
+    let listing = cell.as_deref().map(Listing::decode).transpose().map_err(ViewError::Damaged)?;
+    Ok(listing.and_then(|listing| listing.form))
+}
+
+/// Calls `each` for what records say of files, by blob, record and field, until it returns false: all of
+/// it, or what comes after one that was seen.
+///
+/// # Errors
+///
+/// [`ViewError`], as all reads.
+pub fn files<K: Kv>(
+    kv: &K,
+    after: Option<&FileReference>,
+    each: impl FnMut(FileReference) -> bool,
+) -> Result<(), ViewError<K::Error>> {
+    let all = Key::new(Space::Files).span();
+    let span = match after {
+        Some(seen) => all.after(file_key(&seen.blob, &seen.record, &seen.field)),
+        None => all,
+    };
+    scan_files(kv, &span, each)
+}
+
+/// Calls `each` for what records say of one file, until it returns false.
+///
+/// # Errors
+///
+/// [`ViewError`], as all reads.
+pub fn files_of<K: Kv>(
+    kv: &K,
+    blob: &[u8; 32],
+    each: impl FnMut(FileReference) -> bool,
+) -> Result<(), ViewError<K::Error>> {
+    scan_files(kv, &Key::new(Space::Files).raw(blob).span(), each)
+}
+
+fn scan_files<K: Kv>(
+    kv: &K,
+    span: &Span,
+    mut each: impl FnMut(FileReference) -> bool,
+) -> Result<(), ViewError<K::Error>> {
+    scan(kv, span, |key, cell| {
+        let mut key = Reader::new(&key[1..]);
+        let blob = key.array()?;
+        let (record, field) = (cell::take_text(&mut key)?, cell::take_text(&mut key)?);
+        let size = Reader::new(cell).varint()?;
+        Ok(each(FileReference { blob, record, field, size }))
+    })
+}
+
+/// One attachment of a record, if it has it.
+///
+/// # Errors
+///
+/// [`ViewError`], as all reads.
+pub fn attachment<K: Kv>(
+    kv: &K,
+    record: &str,
+    field: &str,
+    blob: &[u8; 32],
+) -> Result<Option<Attachment>, ViewError<K::Error>> {
+    let cell = kv.get(&Cells::of(record).attachment(field, blob))?;
+    let read = |cell: &[u8]| read_attachment(field.to_owned(), *blob, cell);
+    cell.as_deref().map(read).transpose().map_err(ViewError::Damaged)
+}
+
 /// How many records and conflicts there are.
 ///
 /// # Errors
@@ -389,6 +479,13 @@ fn read_attachment(field: String, blob: [u8; 32], cell: &[u8]) -> Result<Attachm
     let file = File::decode(cell)?;
     let (mime, name) = (file.mime.to_owned(), file.name.to_owned());
     Ok(Attachment { origin: file.origin, field, blob, size: file.size, mime, name })
+}
+
+/// Field and blob of an attachment's key.
+pub(super) fn attachment_place(cells: &Cells, key: &[u8]) -> Result<(String, [u8; 32]), ReadError> {
+    // Behind the record and the part.
+    let mut key = Reader::new(&key[cells.prefix_len() + 1..]);
+    Ok((cell::take_text(&mut key)?, key.array()?))
 }
 
 fn read_text(bytes: &[u8]) -> Result<String, ReadError> {

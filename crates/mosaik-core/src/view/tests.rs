@@ -227,6 +227,52 @@ fn of_attachments_of_one_field_and_blob_the_greatest_shows() {
 }
 
 #[test]
+fn a_blob_is_found_by_all_that_name_it_until_none_does() {
+    let attach = |record: &str, field: &str, blob, size| RecordEvent::Attach {
+        record: record.into(),
+        field: field.into(),
+        blob: [blob; 32],
+        size,
+        mime: "text/plain".into(),
+        name: "a".into(),
+    };
+    let of = |kv: &MemoryKv, blob: u8| {
+        let mut found = Vec::new();
+        let each = |file: FileReference| {
+            found.push((file.record, file.field, file.size));
+            true
+        };
+        files_of(kv, &[blob; 32], each).expect("memory");
+        found
+    };
+    let mut kv = MemoryKv::new();
+    let [old, new] = [(1, 10), (2, 20)].map(|(ms, size)| event(ms, &attach(RECORD, "f", 1, size)));
+    let others = [event(3, &attach("other", "", 1, 5)), event(4, &attach("other", "\0", 2, 5))];
+    fold_all(&mut kv, [&new, &old, &others[0], &others[1]]);
+    // Of one field and blob the greatest counts.
+    let named = |record: &str, field: &str, size| (record.to_owned(), field.to_owned(), size);
+    let mut both = [named(RECORD, "f", 20), named("other", "", 5)];
+    both.sort();
+    assert_eq!((of(&kv, 1), of(&kv, 2)), (both.to_vec(), vec![named("other", "\0", 5)]));
+    // Page by page the same.
+    let (mut paged, mut after): (usize, Option<FileReference>) = (0, None);
+    loop {
+        let mut next = None;
+        let each = |file| {
+            next = Some(file);
+            false
+        };
+        files(&kv, after.as_ref(), each).expect("memory");
+        let Some(seen) = next else { break };
+        (paged, after) = (paged + 1, Some(seen));
+    }
+    assert_eq!(paged, 3);
+    refold(&mut kv, "other", [&others[1]]).expect("memory");
+    refold(&mut kv, RECORD, [] as [&Event; 0]).expect("memory");
+    assert_eq!((of(&kv, 1), of(&kv, 2).len()), (Vec::new(), 1));
+}
+
+#[test]
 fn the_greatest_profile_of_an_author_shows() {
     let profile_event = |ms, name: &str| event(ms, &RecordEvent::Profile { name: name.into() });
     let mut kv = MemoryKv::new();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use data_encoding::HEXLOWER;
-use mosaik_core::{id::Fingerprint, key::Network, view};
+use mosaik_core::{feed::Ledger, id::Fingerprint, key::Network, view};
 use mosaik_store::{OpenError, SCHEMA, Store, ViewState};
 use redb::{Database, ReadableDatabase, TableHandle};
 use tempfile::TempDir;
@@ -47,6 +47,20 @@ impl Fixture {
     }
 }
 
+fn fold_anew(store: &mut Store, fingerprint: &Fingerprint) {
+    let folded = store.write(|batch| {
+        view::reset(batch)?;
+        for branch in batch.branches()? {
+            let all = branch.first_seq()..=branch.tip.seq;
+            for event in batch.events(branch.id, *all.start(), *all.end(), usize::MAX)? {
+                view::fold(batch, &event)?;
+            }
+        }
+        view::settle(batch, &view::rule(fingerprint))
+    });
+    folded.expect("a working disk");
+}
+
 #[test]
 fn there_is_a_store_of_every_older_schema() {
     assert!(FIXTURES.iter().map(|fixture| fixture.schema).eq(1..SCHEMA));
@@ -56,12 +70,19 @@ fn there_is_a_store_of_every_older_schema() {
 fn an_older_store_is_migrated_and_holds_what_it_held() {
     for fixture in &FIXTURES {
         let dir = fixture.laid_out();
-        let store = fixture.open(dir.path());
+        let mut store = fixture.open(dir.path());
         let reader = store.reader().expect("an open store");
         assert_eq!(reader.counts().expect("undamaged").events, fixture.events);
         assert_eq!(reader.branches().expect("undamaged").len(), fixture.branches);
         let digest = view::digest(&reader).expect("undamaged");
         assert_eq!(HEXLOWER.encode(&digest), fixture.digest);
+        // Its view lacks the index of files: who opens a replica on it folds it anew.
+        let report = reader.check(dir.path(), |_| true).expect("a working disk");
+        assert!(report.is_sound() && report.view == ViewState::NotFolded, "{report:#?}");
+        drop(reader);
+        fold_anew(&mut store, &fixture.fingerprint());
+        let reader = store.reader().expect("an open store");
+        assert_eq!(HEXLOWER.encode(&view::digest(&reader).expect("undamaged")), fixture.digest);
         let report = reader.check(dir.path(), |_| true).expect("a working disk");
         assert!(report.is_sound() && report.view == ViewState::Compared, "{report:#?}");
         drop((reader, store));
