@@ -4,6 +4,7 @@
 //! out as [`carrier::Effect`]s, to be carried out once the writes are durable.
 
 mod asks;
+pub mod attachments;
 pub mod carrier;
 mod feeds;
 pub mod hint;
