@@ -1,5 +1,6 @@
 //! Tests of the whole, in one binary: the repository's own rules, and real processes.
 
+mod attachments;
 mod bad_input;
 mod bootstrap;
 mod clocks;

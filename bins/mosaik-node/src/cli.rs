@@ -5,6 +5,7 @@
 //! - Without a noun the node runs.
 //! - Everything that is said here is in [`Cli`]; what the words do is in the modules below.
 
+mod attachment;
 mod backup;
 mod connect;
 mod db;
@@ -132,6 +133,14 @@ pub(crate) enum Noun {
         list: RecordList,
         #[command(subcommand)]
         verb: Option<RecordVerb>,
+    },
+    /// Files that belong to records
+    #[command(visible_alias = "attachments")]
+    Attachment {
+        #[command(flatten)]
+        list: AttachmentList,
+        #[command(subcommand)]
+        verb: Option<AttachmentVerb>,
     },
     /// Turn the rows of a file into records; the same file twice changes nothing
     Import {
@@ -428,6 +437,89 @@ impl RecordVerb {
     }
 }
 
+/// Which attachments.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub(crate) struct AttachmentList {
+    /// Only those of this record
+    #[arg(long, value_name = "ID")]
+    pub(crate) record: Option<String>,
+}
+
+impl AttachmentList {
+    fn or(self, weaker: Self) -> Self {
+        Self { record: self.record.or(weaker.record) }
+    }
+}
+
+/// What can be done with attachments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AttachmentVerb {
+    /// All of them
+    List(AttachmentList),
+    /// One of them
+    Show {
+        /// The record, or the hash of the file alone
+        #[arg(value_name = "RECORD | BLOB")]
+        what: String,
+        /// The field, or how the hash begins
+        #[arg(value_name = "FIELD | BLOB")]
+        file: Option<String>,
+    },
+    /// Attach a file to a record, and print its hash
+    Add {
+        /// The record
+        record: String,
+        /// The field that it belongs to
+        field: String,
+        /// The file, or - for stdin
+        file: PathBuf,
+        /// Its media type [default: by its name]
+        #[arg(long, value_name = "TYPE")]
+        mime: Option<String>,
+        /// Its name [default: its own]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        #[command(flatten)]
+        replicated: Replicated,
+    },
+    /// Fetch the file if it isn't here, and write it to stdout
+    Get {
+        /// The record, or the hash of the file alone
+        #[arg(value_name = "RECORD | BLOB")]
+        what: String,
+        /// The field, or how the hash begins
+        #[arg(value_name = "FIELD | BLOB")]
+        file: Option<String>,
+        /// Write it to this file instead
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Give up after so many seconds, and exit with 5; it is fetched on
+        #[arg(long, value_name = "S", value_parser = wait::parse_timeout)]
+        timeout: Option<std::time::Duration>,
+    },
+    /// Keep the file, and fetch it, whatever the settings say
+    Pin {
+        /// The record, or the hash of the file alone
+        #[arg(value_name = "RECORD | BLOB")]
+        what: String,
+        /// The field, or how the hash begins
+        #[arg(value_name = "FIELD | BLOB")]
+        file: Option<String>,
+        /// Lift that
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Give the file's bytes back to the disk, here alone; the record names it as before
+    Drop {
+        /// The record, or the hash of the file alone
+        #[arg(value_name = "RECORD | BLOB")]
+        what: String,
+        /// The field, or how the hash begins
+        #[arg(value_name = "FIELD | BLOB")]
+        file: Option<String>,
+    },
+}
+
 /// What can be done with networks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkVerb {
@@ -609,6 +701,11 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
                     nothing_before_the_verb(list == EventList::default())?;
                     write::emit(&client, kind, &value, json).await?;
                     write::replicated(&client, replicated).await
+                }
+                Noun::Attachment { list, verb } => {
+                    let is_list = matches!(verb, None | Some(AttachmentVerb::List(_)));
+                    nothing_before_the_verb(is_list || list == AttachmentList::default())?;
+                    attachment::attachment(&client, list, verb, json).await
                 }
                 Noun::Peer { verb: Some(verb) } if !matches!(verb, PeerVerb::List) => {
                     write::peer(&client, verb, json).await

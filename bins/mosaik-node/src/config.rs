@@ -19,22 +19,28 @@ use std::{
 use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
-    DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT,
-    LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RELAY, RELAY_CA,
-    RELAY_ONLY, RELAYS, RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN,
+    LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS,
+    PKARR_RELAYS, RATE_DOWN, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION, STORE_MAX,
+    SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
     value::{
-        default_name, parse_host_port, parse_listen, parse_name, parse_path, parse_rate,
-        parse_relay, parse_seconds, parse_store_max, parse_switch,
+        default_name, parse_bytes, parse_host_port, parse_listen, parse_name, parse_path,
+        parse_rate, parse_relay, parse_seconds, parse_store_max, parse_switch,
     },
 };
 
 use crate::{
+    attachments,
     log::{Format, Level},
     retention::Rule,
 };
+
+/// What the files of attachments may take where nothing is said: whoever can write could otherwise
+/// fill the disk.
+const ATTACHMENTS_MAX_DEFAULT: u64 = 10_000_000_000;
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +87,12 @@ pub struct Config {
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
     pub retention: Vec<Rule>,
+    /// Which files of attachments are fetched unasked; empty: all up to a common size.
+    pub attachments: Vec<attachments::Rule>,
+    /// Bytes that the files of attachments may take on the disk; 0: as many as there are.
+    pub attachments_max: u64,
+    /// Whether files are kept that no record names any more.
+    pub archive: bool,
     /// What is logged.
     pub log_level: Level,
     /// In which form.
@@ -247,6 +259,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
+        attachments: reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)?,
+        attachments_max: reading.one(&ATTACHMENTS_MAX, parse_bytes, || ATTACHMENTS_MAX_DEFAULT)?,
+        archive: reading.one(&ARCHIVE, parse_switch, || false)?,
         log_level: reading.one(&LOG_LEVEL, str::parse, Level::default)?,
         log_format: reading.one(&LOG_FORMAT, str::parse, Format::default)?,
         log_dir: reading.optional_path(&LOG_DIR)?,

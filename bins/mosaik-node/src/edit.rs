@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use mosaik_core::{
     event::{Draft, Kind},
+    id::BlobId,
     kv::Kv,
     limits::OVER_MAX,
     record::{DraftError, RecordEvent, SetName, application_draft},
@@ -44,6 +45,21 @@ pub enum Edit {
         record: String,
         /// What it says.
         text: String,
+    },
+    /// A file of a record that exists.
+    Attach {
+        /// Its id.
+        record: String,
+        /// The field that the file belongs to.
+        field: String,
+        /// The file's BLAKE3.
+        blob: BlobId,
+        /// The file's bytes.
+        size: u64,
+        /// The file's media type.
+        mime: String,
+        /// The file's name.
+        name: String,
     },
     /// Into the archive, or out of it.
     Archive {
@@ -80,6 +96,7 @@ impl Edit {
             Self::Create { record, .. }
             | Self::Set { record, .. }
             | Self::Note { record, .. }
+            | Self::Attach { record, .. }
             | Self::Archive { record, .. } => vec![record],
             Self::Import { rows, .. } => rows.iter().map(|row| row.record.as_str()).collect(),
             Self::Emit { .. } | Self::EmitAll { .. } => Vec::new(),
@@ -200,6 +217,18 @@ pub fn decide<K: Kv>(kv: &K, edit: &Edit) -> Result<Decision, EditError<K::Error
         Edit::Note { record, text } => {
             must_exist(kv, record)?;
             vec![RecordEvent::Note { record: record.clone(), text: text.clone() }.encode()?]
+        }
+        Edit::Attach { record, field, blob, size, mime, name } => {
+            must_exist(kv, record)?;
+            let attach = RecordEvent::Attach {
+                record: record.clone(),
+                field: field.clone(),
+                blob: blob.0,
+                size: *size,
+                mime: mime.clone(),
+                name: name.clone(),
+            };
+            vec![attach.encode()?]
         }
         Edit::Archive { record, archived } => {
             must_exist(kv, record)?;

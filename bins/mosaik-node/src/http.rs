@@ -7,6 +7,7 @@
 
 mod answer;
 mod db;
+mod files;
 mod look;
 mod stream;
 mod wait;
@@ -27,7 +28,7 @@ use mosaik_core::{
 };
 use tokio::{net::UnixListener, sync::watch};
 
-use crate::{doctor::Means, handle::Handle, reads::Reads};
+use crate::{attachments::Attachments, doctor::Means, handle::Handle, reads::Reads};
 
 /// What never changes while a node runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +55,7 @@ struct App {
     about: Arc<About>,
     handle: Handle,
     reads: Reads,
+    attachments: Attachments,
     /// True from the moment at which the server is to end.
     stopping: watch::Receiver<bool>,
 }
@@ -84,10 +86,11 @@ pub async fn serve(
     about: About,
     handle: Handle,
     reads: Reads,
+    attachments: Attachments,
     stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut ending = stopping.clone();
-    let app = App { about: Arc::new(about), handle, reads, stopping };
+    let app = App { about: Arc::new(about), handle, reads, attachments, stopping };
     axum::serve(listener, router(app))
         .with_graceful_shutdown(async move {
             // An error says that whoever would tell is gone: the same.
@@ -117,6 +120,12 @@ fn router(app: App) -> Router {
         .route("/records/{record}", get(look::record).merge(patch(write::set)))
         .route("/records/{record}/notes", post(write::note))
         .route("/records/{record}/archive", post(write::archive))
+        .route("/records/{record}/attachments", post(files::add).layer(DefaultBodyLimit::disable()))
+        .route("/attachments", get(files::list))
+        .route("/blobs/{blob}", get(files::get))
+        .route("/blobs/{blob}/fetch", post(files::fetch))
+        .route("/blobs/{blob}/pin", post(files::pin))
+        .route("/blobs/{blob}/drop", post(files::let_go))
         .route("/events", get(look::events).post(write::emit))
         .route("/events/batch", post(write::emit_all))
         .route("/events/stream", get(stream::events))

@@ -3,6 +3,7 @@
 //! Only [`program`] parses a command line, takes signals and sets a global subscriber: who embeds a
 //! node has all the rest. It stands here, and not beside `main`, so that it is compiled once.
 
+pub mod attachments;
 pub mod backup;
 mod carrier;
 pub mod check;

@@ -15,7 +15,7 @@ use std::{
 
 use mosaik_dht::ChainMeters;
 use mosaik_net::Traffic;
-use mosaik_proto::replica::Totals;
+use mosaik_proto::{attachments::Pending, replica::Totals};
 
 /// The numbers of a running node. Each stands for itself: no two are read as of one moment.
 #[derive(Debug, Default)]
@@ -32,6 +32,10 @@ pub struct Meters {
     batches_us: AtomicU64,
     last_event_us: AtomicU64,
     first_peer_us: AtomicU64,
+    files_held: AtomicU64,
+    files_held_bytes: AtomicU64,
+    files_pending: AtomicU64,
+    files_pending_bytes: AtomicU64,
     carriers: Vec<Traffic>,
     /// None where the DHT isn't used.
     chain: Option<ChainMeters>,
@@ -87,6 +91,14 @@ impl Meters {
         }
     }
 
+    /// Notes how many files of attachments are here, and how many wait to be fetched.
+    pub(crate) fn attachments(&self, held: Pending, pending: Pending) {
+        self.files_held.store(held.count, Relaxed);
+        self.files_held_bytes.store(held.bytes, Relaxed);
+        self.files_pending.store(pending.count, Relaxed);
+        self.files_pending_bytes.store(pending.bytes, Relaxed);
+    }
+
     /// All numbers in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -97,6 +109,15 @@ impl Meters {
         let seconds = |us: &AtomicU64| format!("{:.6}", us.load(Relaxed) as f64 / 1e6);
         line("events", "gauge", get(&self.events));
         line("last_event_timestamp_seconds", "gauge", seconds(&self.last_event_us));
+        let files = [
+            ("attachments_held", &self.files_held),
+            ("attachments_held_bytes", &self.files_held_bytes),
+            ("attachments_pending", &self.files_pending),
+            ("attachments_pending_bytes", &self.files_pending_bytes),
+        ];
+        for (name, number) in files {
+            line(name, "gauge", get(number));
+        }
         let counters = [
             ("events_written_total", &self.events_written),
             ("events_received_total", &self.events_received),

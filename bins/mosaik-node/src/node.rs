@@ -7,6 +7,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -19,8 +20,9 @@ use mosaik_core::{
     view::ViewError,
 };
 use mosaik_dht::{ChainClient, ChainConfig};
-use mosaik_net::{BindError, Delivery, Net, NetConfig, RelaySetting};
+use mosaik_net::{BindError, Delivery, Net, NetConfig, RelaySetting, Shelf};
 use mosaik_proto::{
+    attachments::Limits,
     carrier::{Addresses, Input, Source},
     replica,
 };
@@ -31,6 +33,7 @@ use tokio::{
 };
 
 use crate::{
+    attachments::{self, Attachments},
     carrier::Carriers,
     config::Config,
     dht_nodes::DhtNodes,
@@ -75,6 +78,7 @@ pub struct Node {
     directory: Directory,
     handle: Handle,
     reads: Reads,
+    attachments: Attachments,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -98,7 +102,8 @@ impl Node {
         let author_is_new = !directory.has_author();
         let own = directory.keys()?;
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let net = bind(&config, &directory, &keys, own.node, sender).await?;
+        let shelf = Arc::new(Shelf::new(directory.path().join("blobs")));
+        let net = bind(&config, &directory, &keys, own.node, &shelf, sender).await?;
         let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
         let has_slots = config.dht || !config.pkarr_relays.is_empty();
         let chain = (has_slots && !config.lan_only).then(|| {
@@ -124,6 +129,19 @@ impl Node {
         let (handle, desk) =
             handle(Snapshot::beginning(author, ticket), Meters::new(vec![net.traffic()], meters));
         let reads = Reads::new(store.readers());
+        let (attachments, keeper) = Attachments::new(
+            handle.clone(),
+            attachments::Parts {
+                shelf,
+                fetcher: net.fetcher(),
+                reads: reads.clone(),
+                rules: config.attachments.into(),
+                limits: Limits { bytes_max: config.attachments_max, archive: config.archive },
+                snapshots: handle.watch(),
+                arrivals: handle.arrivals(),
+                meters: desk.meters.clone(),
+            },
+        );
         let parts = Parts {
             store,
             config: replica::Config {
@@ -156,16 +174,19 @@ impl Node {
         let (tell, stopped) = oneshot::channel();
         let first = std::iter::once(Input::OwnAddresses(own_addresses)).chain(first).collect();
         let runtime = runtime::Handle::current();
+        let keeper = tokio::spawn(keeper.run());
         // A thread of its own: a commit waits for the disk, and must not hold up a worker.
         std::thread::Builder::new()
             .name("owner".to_owned())
             .spawn(move || {
                 runtime.block_on(owner.run(first));
+                // An error says that it broke off: then it has ended as well.
+                let _ = runtime.block_on(keeper);
                 // Nobody may be listening any more.
                 let _ = tell.send(());
             })
             .map_err(StartError::Thread)?;
-        Ok(Self { id, author, directory, handle, reads, stopped })
+        Ok(Self { id, author, directory, handle, reads, attachments, stopped })
     }
 
     /// Its id.
@@ -193,6 +214,11 @@ impl Node {
         self.reads.clone()
     }
 
+    /// A way to the files of attachments: to add, fetch and read them.
+    pub fn attachments(&self) -> Attachments {
+        self.attachments.clone()
+    }
+
     /// Returns when the node has ended: after [`Handle::shutdown`], and not otherwise.
     pub async fn stopped(self) {
         // An error says that the thread is gone: the same.
@@ -217,6 +243,7 @@ async fn bind(
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
     secret: [u8; 32],
+    shelf: &Arc<Shelf>,
     inbox: mpsc::Sender<Delivery>,
 ) -> Result<Net, StartError> {
     let net = |listen: Vec<SocketAddr>| NetConfig {
@@ -234,6 +261,7 @@ async fn bind(
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
         mdns: config.mdns && !config.lab,
         gossip: true,
+        shelf: Some(shelf.clone()),
     };
     let kept = directory.port();
     let asked: Vec<SocketAddr> = match (config.listen.as_slice(), kept) {

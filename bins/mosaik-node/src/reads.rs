@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use mosaik_api::{
     SCHEMA,
     document::{
-        Attachment, Candidate, Conflict, Conflicts, Event, Events, Feed, Feeds, Frontier, Note,
-        PayloadState, Record, RecordLine, Records, Tip, View,
+        Attachment, Candidate, Conflict, Conflicts, Event, Events, Feed, Feeds, FileState,
+        Frontier, Note, PayloadState, Record, RecordAttachment, RecordLine, Records, Tip, View,
     },
     json::to_json,
 };
@@ -95,6 +95,15 @@ impl Reads {
     pub(crate) fn snapshot_now(&self) -> Result<Option<Snapshot>> {
         Ok(self.readers.reader_now()?.map(|reader| Snapshot { reader }))
     }
+}
+
+/// A page of the attachments of all records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachmentsPage {
+    /// Them, each with the form of its record. How it stands with their files isn't known here.
+    pub attachments: Vec<(RecordAttachment, Option<String>)>,
+    /// What to give as `after` for the next page; none on the last one.
+    pub next: Option<String>,
 }
 
 /// All that was committed at one moment.
@@ -219,13 +228,6 @@ impl Snapshot {
             time_ms: note.origin.hlc.ms(),
             text: note.text.clone(),
         };
-        let attachment = |file: &view::Attachment| Attachment {
-            field: file.field.clone(),
-            blob: hex(&file.blob),
-            size: file.size,
-            mime: file.mime.clone(),
-            name: file.name.clone(),
-        };
         let fields = found.fields.iter();
         Ok(Some(Record {
             schema: SCHEMA,
@@ -235,9 +237,29 @@ impl Snapshot {
             archived: found.archived,
             fields: fields.map(|(name, f)| (name.clone(), to_json(&f.shown.value))).collect(),
             notes: found.notes.iter().map(note).collect(),
-            attachments: found.attachments.iter().map(attachment).collect(),
+            attachments: found.attachments.iter().map(attachment_document).collect(),
             conflicts,
         }))
+    }
+
+    /// At most `limit` attachments of all records, by blob, record and field, after what `after` names.
+    pub fn attachments(&self, after: Option<&str>, limit: usize) -> Result<AttachmentsPage> {
+        let after = after.and_then(reference_of);
+        let mut named = Vec::new();
+        view::files(&self.reader, after.as_ref(), |file| {
+            named.push(file);
+            named.len() < limit
+        })?;
+        let next = named.last().filter(|_| named.len() == limit).map(cursor_of);
+        let mut attachments = Vec::new();
+        for file in named {
+            let found = view::attachment(&self.reader, &file.record, &file.field, &file.blob)?;
+            let Some(found) = found else { continue };
+            let form = view::form(&self.reader, &file.record)?;
+            let attachment = attachment_document(&found);
+            attachments.push((RecordAttachment { record: file.record, attachment }, form));
+        }
+        Ok(AttachmentsPage { attachments, next })
     }
 
     /// Whether a record is here and its fields show these values.
@@ -423,4 +445,34 @@ fn tip(tip: &feed::Tip) -> Tip {
 
 fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// An attachment whose file nothing is known of yet.
+fn attachment_document(file: &view::Attachment) -> Attachment {
+    Attachment {
+        field: file.field.clone(),
+        blob: hex(&file.blob),
+        size: file.size,
+        mime: file.mime.clone(),
+        name: file.name.clone(),
+        state: FileState::default(),
+        here: 0,
+        waits_for: None,
+        pinned: false,
+    }
+}
+
+/// A reference as the cursor of a list, and back. Only what a list gave is given again.
+fn cursor_of(file: &view::FileReference) -> String {
+    let (record, field) = (file.record.as_bytes(), file.field.as_bytes());
+    [&file.blob[..], record, field].map(hex).join(".")
+}
+
+fn reference_of(cursor: &str) -> Option<view::FileReference> {
+    let mut parts =
+        cursor.split('.').map(|part| data_encoding::HEXLOWER.decode(part.as_bytes()).ok());
+    let mut part = || parts.next().flatten();
+    let blob = part()?.try_into().ok()?;
+    let text = |bytes: Option<Vec<u8>>| bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    Some(view::FileReference { blob, record: text(part())?, field: text(part())?, size: 0 })
 }

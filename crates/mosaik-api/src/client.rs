@@ -6,6 +6,8 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,24 +15,25 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Frame, Incoming, SizeHint},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::{
     PREFIX,
     document::{
-        Conflicts, Doctor, Event, Events, Feeds, Frontier, Identity, Imported, PeerChanged, Peers,
-        Pinged, Record, Records, Slots, Status, View, Waited, Written,
+        Attached, Attachments, BlobChanged, Conflicts, Doctor, Event, Events, Feeds, Frontier,
+        Identity, Imported, PeerChanged, Peers, Pinged, Record, Records, Slots, Status, View,
+        Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
-        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, EmitEvents, ImportRows, SetArchived,
-        SetFields, Wait,
+        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, EmitEvents, FetchBlob, ImportRows,
+        PinBlob, SetArchived, SetFields, Wait,
     },
     work::{Checked, Compacted, Line, Progress},
 };
@@ -224,6 +227,55 @@ impl Client {
         self.send(Method::PATCH, &record_path(record), fields).await
     }
 
+    /// Attaches a file to a record: its pieces as they come. An error among them breaks it off, and
+    /// nothing is attached. There is no limit to the time that it takes.
+    pub async fn attach(
+        &self,
+        record: &str,
+        file: &[(&str, Option<&str>)],
+        pieces: mpsc::Receiver<io::Result<Bytes>>,
+    ) -> Result<Attached, ClientError> {
+        let path = format!("{}/attachments{}", record_path(record), query(file));
+        let body = Sent::Pieces(pieces);
+        read(self.send_body(Method::POST, &path, "application/octet-stream", body).await?).await
+    }
+
+    /// A page of the attachments of all records after `after`.
+    pub async fn attachments(&self, after: Option<&str>) -> Result<Attachments, ClientError> {
+        self.get(&format!("/attachments{}", query(&[("after", after)]))).await
+    }
+
+    /// A file that is here, as its bytes.
+    pub async fn blob(&self, blob: &str) -> Result<Chunks, ClientError> {
+        Ok(Chunks { body: self.stream(&blob_path(blob)).await? })
+    }
+
+    /// Answers when the file is here; fails with [`crate::failure::Code::Timeout`] after `timeout`.
+    /// `each` is told how far it is.
+    pub async fn fetch_blob(
+        &self,
+        blob: &str,
+        timeout: Option<Duration>,
+        each: impl FnMut(&Progress),
+    ) -> Result<BlobChanged, ClientError> {
+        let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+        let body = to_body(&FetchBlob { timeout_ms })?;
+        let path = format!("{}/fetch", blob_path(blob));
+        let answer = self.open(Method::POST, &path, Some(body)).await?;
+        work(accepted(answer).await?.into_body(), each).await
+    }
+
+    /// Keeps a file whatever happens, or lifts that.
+    pub async fn pin_blob(&self, blob: &str, pinned: bool) -> Result<BlobChanged, ClientError> {
+        self.send(Method::POST, &format!("{}/pin", blob_path(blob)), &PinBlob { pinned }).await
+    }
+
+    /// Lets the bytes of a file go, here alone.
+    pub async fn drop_blob(&self, blob: &str) -> Result<BlobChanged, ClientError> {
+        let path = format!("{}/drop", blob_path(blob));
+        self.send(Method::POST, &path, &serde_json::Map::new()).await
+    }
+
     /// Adds a note to a record.
     pub async fn note(&self, record: &str, note: &AddNote) -> Result<Written, ClientError> {
         self.send(Method::POST, &format!("{}/notes", record_path(record)), note).await
@@ -338,6 +390,18 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
     ) -> Result<Response<Incoming>, ClientError> {
+        let content_type = if body.is_some() { "application/json" } else { "" };
+        let body = Sent::Whole(Full::new(body.unwrap_or_default()));
+        self.send_body(method, path, content_type, body).await
+    }
+
+    async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Sent,
+    ) -> Result<Response<Incoming>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
             let socket = self.socket.clone();
             match source.kind() {
@@ -353,11 +417,46 @@ impl Client {
             .method(method)
             .uri(format!("{PREFIX}{path}"))
             .header(HOST, "mosaik-node");
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if !content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, content_type);
         }
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(garbled)?;
+        let request = request.body(body).map_err(garbled)?;
         sender.send_request(request).await.map_err(broken)
+    }
+}
+
+/// What a request carries.
+enum Sent {
+    Whole(Full<Bytes>),
+    /// A file, piece by piece.
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match self.get_mut() {
+            Self::Whole(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Pieces(pieces) => {
+                let piece = ready!(pieces.poll_recv(context));
+                Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Pieces(_) => SizeHint::default(),
+        }
     }
 }
 
@@ -509,6 +608,10 @@ fn garbled(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Client
 
 fn record_path(record: &str) -> String {
     format!("/records/{}", encode(record))
+}
+
+fn blob_path(blob: &str) -> String {
+    format!("/blobs/{}", encode(blob))
 }
 
 /// `?a=b&c=d` of those that are given, or nothing.

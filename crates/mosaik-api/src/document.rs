@@ -550,6 +550,98 @@ pub struct Attachment {
     pub mime: String,
     /// Its file name, as claimed.
     pub name: String,
+    /// How it stands with the file.
+    #[serde(default)]
+    pub state: FileState,
+    /// Bytes of it that are here, of one that is whole or being fetched.
+    #[serde(default)]
+    pub here: u64,
+    /// What it waits for, in words; null if it is here.
+    #[serde(default)]
+    pub waits_for: Option<String>,
+    /// Whether it is kept whatever settings and records say.
+    #[serde(default)]
+    pub pinned: bool,
+}
+
+/// How it stands with the file of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileState {
+    /// It is wanted and not here yet.
+    #[default]
+    Pending,
+    /// It is being fetched.
+    Fetching,
+    /// All of it is here.
+    Here,
+    /// It isn't fetched until somebody asks: the settings leave it out, or it was dropped.
+    LeftOut,
+}
+
+impl FileState {
+    /// As it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Fetching => "fetching",
+            Self::Here => "here",
+            Self::LeftOut => "left_out",
+        }
+    }
+}
+
+/// `GET /attachments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// The version of this document.
+    pub schema: u32,
+    /// Those of one record by field and blob, or those of all by blob, record and field.
+    pub attachments: Vec<RecordAttachment>,
+    /// What to give as `after` for the next page; null on the last one.
+    pub next: Option<String>,
+}
+
+/// An attachment, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordAttachment {
+    /// The record.
+    pub record: String,
+    /// What it names.
+    #[serde(flatten)]
+    pub attachment: Attachment,
+}
+
+/// `POST /records/{record}/attachments`: what was attached, durable here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The version of this document.
+    pub schema: u32,
+    /// The record.
+    pub record: String,
+    /// The field.
+    pub field: String,
+    /// The file's hash.
+    pub blob: String,
+    /// The file's bytes.
+    pub size: u64,
+    /// Who wrote the event.
+    pub author: String,
+    /// The event.
+    pub events: Vec<Tip>,
+}
+
+/// What a fetch, pin or drop of a file ends in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobChanged {
+    /// The version of this document.
+    pub schema: u32,
+    /// The file's hash.
+    pub blob: String,
+    /// Its bytes that are here.
+    pub here: u64,
+    /// Whether it is pinned.
+    pub pinned: bool,
 }
 
 /// `GET /conflicts`.

@@ -116,6 +116,23 @@ pub struct AddPeer {
     pub ticket: String,
 }
 
+/// `POST /blobs/{blob}/fetch`: answer when the file is here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchBlob {
+    /// When to give up, in milliseconds; without it never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// `POST /blobs/{blob}/pin`: keep the file whatever happens, or lift that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinBlob {
+    /// Whether it is kept from now on.
+    pub pinned: bool,
+}
+
 /// `POST /wait`: answer when this holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,6 +29,7 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
         rate_down: None,
         mdns: false,
         gossip: false,
+        shelf: None,
     };
     (Net::bind(config, sender).await.expect("a free port"), inbox)
 }

@@ -35,7 +35,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    SYNC_ALPN,
+    SYNC_ALPN, blobs,
     budget::{Budget, Delivery},
     counters::Counters,
     endpoint::to_dial,
@@ -70,13 +70,14 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) news: mpsc::UnboundedSender<sync::News>,
     pub(crate) hasher: Hasher,
-    pub(crate) rate: Option<Rate>,
+    pub(crate) rate: Option<Arc<Rate>>,
     pub(crate) reach: Reach,
     pub(crate) relays: RelaySetting,
     pub(crate) relay_only: bool,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
+    pub(crate) serving: Option<blobs::Serving>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sessions: AtomicU64,
     /// Set when the carrier closes.
@@ -239,7 +240,8 @@ fn admit(
     Some((incoming.accept().ok()?, permit))
 }
 
-/// Finishes a handshake. Of a sync connection it takes the stream; a gossip one it hands on.
+/// Finishes a handshake. Of a sync connection it takes the stream; one for files it serves, a gossip one
+/// it hands on.
 async fn accept(
     shared: Arc<Shared>,
     accepting: Accepting,
@@ -266,6 +268,12 @@ async fn accept(
         };
     }
     // The gate has let it in; it keeps its place among the accepted until it is gone.
+    if connection.alpn() == blobs::ALPN {
+        if let Some(serving) = shared.serving.clone() {
+            blobs::serve(serving, connection).await;
+        }
+        return None;
+    }
     let closed = connection.weak_handle().closed();
     if let Some(gossip) = &shared.gossip
         && gossip.handle_connection(connection).await.is_ok()

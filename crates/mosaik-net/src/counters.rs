@@ -33,6 +33,10 @@ pub struct Counters {
     /// Connections turned away before a session: too many, no stream in time, gossip without a
     /// greeting.
     pub refused: Count,
+    /// Bytes of files handed to the transport, without their hashes.
+    pub blob_bytes_served: Count,
+    /// Bytes of files that came and were right.
+    pub blob_bytes_fetched: Count,
     /// Hints broadcast.
     pub hints_sent: Count,
     /// Hints received and handed on.
@@ -62,7 +66,7 @@ impl Traffic {
     /// Bytes of sync are those of its streams, before encryption. Bytes of UDP are whole datagrams
     /// without their IP and UDP headers: sync, gossip, handshakes and acknowledgements of all peers,
     /// sent again where they were lost. What goes over a relay is counted apart.
-    pub fn numbers(&self) -> [(&'static str, u64); 18] {
+    pub fn numbers(&self) -> [(&'static str, u64); 20] {
         let (counters, socket) = (&self.counters, &self.socket);
         [
             ("sync_bytes_sent", counters.bytes_sent.get()),
@@ -78,6 +82,8 @@ impl Traffic {
             ("sessions", counters.sessions.get()),
             ("dials_failed", counters.dials_failed.get()),
             ("connections_refused", counters.refused.get()),
+            ("blob_bytes_served", counters.blob_bytes_served.get()),
+            ("blob_bytes_fetched", counters.blob_bytes_fetched.get()),
             ("hints_sent", counters.hints_sent.get()),
             ("hints_received", counters.hints_received.get()),
             ("hints_dropped", counters.hints_dropped.get()),

@@ -6,6 +6,7 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    blobs::Shelf,
     budget::Delivery,
     gossip::Hook,
     relay::{self, RelaySetting},
@@ -39,7 +41,8 @@ const IDLE_MAX: Duration = Duration::from_secs(8);
 const RECEIVE_WINDOW: u32 = 2 << 20;
 const STREAM_WINDOW: u32 = 512 << 10;
 const SEND_WINDOW: u64 = 2 << 20;
-/// Streams that a peer may have open in each direction: sync uses one, gossip one for each topic.
+/// Streams that a peer may have open in each direction: sync uses one, gossip one for each topic,
+/// files one for each that is fetched.
 const STREAMS_MAX: u8 = 16;
 /// How long own addresses must stay as they are before they are told: interfaces come one by one.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(300);
@@ -68,6 +71,8 @@ pub struct NetConfig {
     pub mdns: bool,
     /// Whether to take part in gossip.
     pub gossip: bool,
+    /// Where the files of attachments lie; none: they are neither served nor fetched.
+    pub shelf: Option<Arc<Shelf>>,
 }
 
 /// Why a node can't listen.

@@ -45,7 +45,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{budget::Delivery, counters::Counters, sync::code};
+use crate::{blobs, budget::Delivery, counters::Counters, sync::code};
 
 /// Bytes of one gossip message, gossip's own header included: the same at all nodes.
 pub const MESSAGE_LEN_MAX: usize = 4096;
@@ -59,14 +59,14 @@ const AGAIN_AFTER: Duration = Duration::from_secs(10);
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(320);
 /// With as many neighbours, those who went are let go: gossip's own active view.
 const NEIGHBOURS_ENOUGH: usize = 5;
-/// Gossip connections with one peer. Each end may open one; the rest is room for those on their way
+/// Gossip connections with one peer, and as many for files. Each end may open one; the rest is room for those on their way
 /// out.
 const CONNECTIONS_MAX: usize = 4;
 /// How long an introduction, and handing a hint to gossip, may take.
 const INTRODUCE_MAX: Duration = Duration::from_secs(5);
 const BROADCAST_MAX: Duration = Duration::from_secs(1);
 
-/// Who may gossip with this node. Asked from iroh's own tasks for each connection, hence the lock,
+/// Who may gossip with this node, and exchange files. Asked from iroh's own tasks for each connection, hence the lock,
 /// which is held for a few instructions.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
@@ -79,7 +79,26 @@ pub(crate) struct Gate {
 struct Admitted {
     /// Open sessions, and which end of each this is.
     sessions: HashMap<SessionId, Role>,
-    connections: Vec<WeakConnectionHandle>,
+    /// Beside the sessions': of gossip, and of files.
+    connections: Vec<(Beside, WeakConnectionHandle)>,
+}
+
+/// What is spoken beside a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Gossip,
+    Files,
+}
+
+impl Beside {
+    /// What a protocol needs a session for; none needs none.
+    fn of(alpn: &[u8]) -> Option<Self> {
+        match alpn {
+            ALPN => Some(Self::Gossip),
+            blobs::ALPN => Some(Self::Files),
+            _ => None,
+        }
+    }
 }
 
 /// A session's claim to gossip. Dropped with it.
@@ -124,18 +143,19 @@ impl Gate {
         self.lock().contains_key(&NodeId(*peer.as_bytes()))
     }
 
-    /// Takes a gossip connection in, or not.
-    fn enter(&self, connection: &Connection) -> bool {
+    /// Takes a connection in that needs a session, or not.
+    fn enter(&self, beside: Beside, connection: &Connection) -> bool {
         let peer = NodeId(*connection.remote_id().as_bytes());
         let mut admitted = self.lock();
         let Some(admitted) = admitted.get_mut(&peer) else { return false };
-        admitted.connections.retain(|other| {
+        admitted.connections.retain(|(_, other)| {
             other.upgrade().is_some_and(|connection| connection.close_reason().is_none())
         });
-        if admitted.connections.len() >= CONNECTIONS_MAX {
+        let alike = admitted.connections.iter().filter(|(other, _)| *other == beside);
+        if alike.count() >= CONNECTIONS_MAX {
             return false;
         }
-        admitted.connections.push(connection.weak_handle());
+        admitted.connections.push((beside, connection.weak_handle()));
         true
     }
 }
@@ -147,7 +167,7 @@ impl Drop for Admission {
         peer.sessions.remove(&self.session);
         let gone = peer.sessions.is_empty().then(|| admitted.remove(&self.peer)).flatten();
         drop(admitted);
-        for connection in gone.into_iter().flat_map(|gone| gone.connections) {
+        for (_, connection) in gone.into_iter().flat_map(|gone| gone.connections) {
             if let Some(connection) = connection.upgrade() {
                 connection.close(code(ByeCode::Done), b"no session is open");
             }
@@ -166,7 +186,7 @@ impl EndpointHooks for Hook {
         addr: &'a EndpointAddr,
         alpn: &'a [u8],
     ) -> BeforeConnectOutcome {
-        if alpn != ALPN || self.0.is_admitted(addr.id) {
+        if Beside::of(alpn).is_none() || self.0.is_admitted(addr.id) {
             BeforeConnectOutcome::Accept
         } else {
             BeforeConnectOutcome::Reject
@@ -174,13 +194,18 @@ impl EndpointHooks for Hook {
     }
 
     async fn after_handshake<'a>(&'a self, connection: &'a Connection) -> AfterHandshakeOutcome {
-        if connection.alpn() != ALPN || self.0.enter(connection) {
-            return AfterHandshakeOutcome::Accept;
-        }
+        let reason: &[u8] = match Beside::of(connection.alpn()) {
+            None => return AfterHandshakeOutcome::Accept,
+            Some(beside) if self.0.enter(beside, connection) => {
+                return AfterHandshakeOutcome::Accept;
+            }
+            Some(Beside::Gossip) => b"gossip needs an open session",
+            Some(Beside::Files) => b"files need an open session",
+        };
         self.0.counters.refused.one_more();
         AfterHandshakeOutcome::Reject {
             error_code: code(ByeCode::Violation),
-            reason: b"gossip needs an open session".to_vec(),
+            reason: reason.to_vec(),
         }
     }
 }

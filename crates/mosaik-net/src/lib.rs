@@ -14,6 +14,7 @@
 //!
 //! Source: FORMAT.md beside this crate.
 
+mod blobs;
 mod budget;
 mod connect;
 mod counters;
@@ -28,6 +29,7 @@ mod reason;
 mod relay;
 mod sync;
 
+pub use blobs::{Fetcher, Fetching, Held, Inventory, Reading, Shelf, ShelfError, Staged};
 pub use budget::{Delivery, INCOMING_MAX, Room};
 pub use counters::{Count, Counters, Traffic};
 pub use endpoint::{BindError, NetConfig, SYNC_ALPN};

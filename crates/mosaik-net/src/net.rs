@@ -27,6 +27,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    blobs::{self, Fetcher, Serving},
     budget::{Budget, Delivery, INCOMING_MAX},
     connect::{self, DIALS_WAITING_MAX, Dial, Shared},
     counters::{Counters, Traffic},
@@ -58,6 +59,7 @@ pub struct Net {
     dials: mpsc::Sender<Dial>,
     hints: Option<mpsc::Sender<Hint>>,
     gossip: Option<iroh_gossip::net::Gossip>,
+    fetcher: Option<Fetcher>,
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     /// Dials, accepts and sessions.
@@ -115,6 +117,9 @@ impl Net {
         if config.gossip {
             alpns.push(iroh_gossip::ALPN.to_vec());
         }
+        if config.shelf.is_some() {
+            alpns.push(blobs::ALPN.to_vec());
+        }
         let mode = config.relays.mode()?;
         let relays = mode.relay_map();
         let endpoint = endpoint::bind(&config, mode, alpns, Hook(gate.clone())).await?;
@@ -124,19 +129,21 @@ impl Net {
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
         let neighbours = Arc::new(Neighbours::default());
+        let rate = config.rate_down.map(Rate::new).map(Arc::new);
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
             budget: Arc::new(Budget::new(INCOMING_MAX)),
             news: news_sender,
             hasher: hasher.clone(),
-            rate: config.rate_down.map(Rate::new),
+            rate: rate.clone(),
             reach: config.reach,
             relays: config.relays,
             relay_only: config.relay_only,
             neighbours: neighbours.clone(),
             gate: gate.clone(),
             gossip: gossip.clone(),
+            serving: config.shelf.clone().map(|shelf| Serving::new(shelf, counters.clone())),
             counters: counters.clone(),
             sessions: AtomicU64::new(1),
             stop: stop_seen,
@@ -174,8 +181,14 @@ impl Net {
             tasks.spawn(topic.run(config.keys.topic, hints));
             sender
         });
+        let fetcher = config.shelf.map(|shelf| {
+            let (fetcher, orders) = Fetcher::new();
+            tasks.spawn(blobs::run(endpoint.clone(), shelf, rate, counters.clone(), orders));
+            fetcher
+        });
         Ok(Self {
             endpoint,
+            fetcher,
             reach: config.reach,
             inbox,
             complaints: complained,
@@ -226,6 +239,11 @@ impl Net {
     /// What the carrier has done so far; may be kept and read at any time.
     pub fn counters(&self) -> Arc<Counters> {
         self.counters.clone()
+    }
+
+    /// A way to fetch files, if it has a shelf for them.
+    pub fn fetcher(&self) -> Option<Fetcher> {
+        self.fetcher.clone()
     }
 
     /// The same and what the transport counts, as named numbers.

@@ -79,7 +79,7 @@ pub(crate) struct RunFlags {
     /// Up to so many seconds are added to it at random [default: 30]
     #[arg(long, value_name = "S", help_heading = NODE)]
     sync_jitter: Option<String>,
-    /// Bytes of events a second taken from all peers together [default: no limit]
+    /// Bytes of events and files a second taken from all peers together [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     rate_down: Option<String>,
     /// Bytes that the store may take on its disk [default: no limit]
@@ -88,6 +88,15 @@ pub(crate) struct RunFlags {
     /// Prune payloads of an application's own kind: by age (sensor.*:30d) or bytes (photo:1GB)
     #[arg(long, value_name = "KIND:LIMIT", help_heading = NODE)]
     retention: Vec<String>,
+    /// Which files are fetched unasked: all, none, or by form and size [default: *:64MB]
+    #[arg(long, value_name = "FORM:SIZE", help_heading = NODE)]
+    attachments: Vec<String>,
+    /// Bytes that the files of attachments may take; 0 is no limit [default: 10000000000]
+    #[arg(long, value_name = "BYTES", help_heading = NODE)]
+    attachments_max: Option<String>,
+    /// Keep files too that no record names any more
+    #[arg(long, help_heading = NODE)]
+    archive: bool,
     /// error, warn, info, debug or trace [default: info]
     #[arg(long, value_name = "LEVEL", help_heading = NODE)]
     log_level: Option<String>,
@@ -130,6 +139,9 @@ impl RunFlags {
             rate_down: self.rate_down.or(weaker.rate_down),
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
+            attachments: either(self.attachments, weaker.attachments),
+            attachments_max: self.attachments_max.or(weaker.attachments_max),
+            archive: self.archive || weaker.archive,
             log_level: self.log_level.or(weaker.log_level),
             log_format: self.log_format.or(weaker.log_format),
             log_dir: self.log_dir.or(weaker.log_dir),
@@ -152,7 +164,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 25] = [
+    let said: [(&config::Key, Vec<String>); 28] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -175,6 +187,9 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RATE_DOWN, text(&run.rate_down)),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
+        (&config::ATTACHMENTS, run.attachments.clone()),
+        (&config::ATTACHMENTS_MAX, text(&run.attachments_max)),
+        (&config::ARCHIVE, switch(run.archive, "true")),
         (&config::LOG_LEVEL, text(&run.log_level)),
         (&config::LOG_FORMAT, text(&run.log_format)),
         (&config::LOG_DIR, path(&run.log_dir)),

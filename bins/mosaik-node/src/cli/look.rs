@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use super::{
     EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
-    connect,
+    attachment, connect,
     db::{self, Keeper},
     nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
@@ -448,12 +448,9 @@ pub(super) fn print_record(record: &Record, json: bool) -> Result<(), Failed> {
         print(format!("note     {} ({who}, {})", plain(&remark.text), instant(remark.time_ms)))?;
     }
     for file in &record.attachments {
-        print(format!(
-            "file     {} ({} bytes, {})",
-            plain(&file.name),
-            file.size,
-            plain(&file.mime)
-        ))?;
+        let (name, mime) = (plain(&file.name), plain(&file.mime));
+        let field = plain(&file.field);
+        print(format!("file     {field}: {name} ({mime}), {}", attachment::told(file)))?;
     }
     for conflict in &record.conflicts {
         let field = if conflict.field.is_empty() { "(form)" } else { &conflict.field };

@@ -215,7 +215,8 @@ impl Door {
         }
         let (stop, stopping) = watch::channel(false);
         let about = about(socket.display().to_string());
-        let served = http::serve(listener, about, node.handle(), node.reads(), stopping);
+        let served =
+            http::serve(listener, about, node.handle(), node.reads(), node.attachments(), stopping);
         Ok(Self { socket, runtime, directory, stop, server: tokio::spawn(served) })
     }
 

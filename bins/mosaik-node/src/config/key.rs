@@ -74,6 +74,12 @@ pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
 pub const RETENTION: Key = key("retention", "MOSAIK_RETENTION", Kind::List);
+/// Which files of attachments are fetched unasked.
+pub const ATTACHMENTS: Key = key("attachments", "MOSAIK_ATTACHMENTS", Kind::List);
+/// Bytes that the files of attachments may take.
+pub const ATTACHMENTS_MAX: Key = key("attachments_max", "MOSAIK_ATTACHMENTS_MAX", Kind::Number);
+/// Whether files are kept that no record names any more.
+pub const ARCHIVE: Key = key("archive", "MOSAIK_ARCHIVE", Kind::Switch);
 /// What is logged.
 pub const LOG_LEVEL: Key = old_key("log_level", "MOSAIK_LOG_LEVEL", "LOG_LEVEL", Kind::Text);
 /// In which form.
@@ -82,7 +88,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 25] = [
+pub const KEYS: [&Key; 28] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -105,6 +111,9 @@ pub const KEYS: [&Key; 25] = [
     &RATE_DOWN,
     &STORE_MAX,
     &RETENTION,
+    &ATTACHMENTS,
+    &ATTACHMENTS_MAX,
+    &ARCHIVE,
     &LOG_LEVEL,
     &LOG_FORMAT,
     &LOG_DIR,

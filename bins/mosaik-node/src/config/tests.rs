@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 23] = [
+const SAMPLES: [(&str, &str, &str); 26] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -24,6 +24,9 @@ const SAMPLES: [(&str, &str, &str); 23] = [
     ("rate_down", "1000", "2000"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
+    ("attachments", "none", "photo:20MB"),
+    ("attachments_max", "1000", "0"),
+    ("archive", "true", "false"),
     ("log_level", "debug", "error"),
     ("log_format", "json", "text"),
     ("log_dir", "/c", "/d"),

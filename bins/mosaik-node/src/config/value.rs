@@ -75,6 +75,10 @@ pub(super) fn parse_store_max(text: &str) -> Result<u64, String> {
     }
 }
 
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "give whole bytes; 0 is no limit".into())
+}
+
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give whole bytes a second; 0 is no limit".into())
 }

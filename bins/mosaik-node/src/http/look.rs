@@ -29,6 +29,7 @@ use crate::{
 use super::{
     About, App,
     answer::{Answer, Refused, answer, read, read_little},
+    files,
 };
 
 pub(super) type Pairs = Result<Query<BTreeMap<String, String>>, QueryRejection>;
@@ -174,7 +175,11 @@ pub(super) async fn record(
     let record = segment(record)?;
     let wanted = record.clone();
     let found = read_little(&app.reads, move |snapshot| snapshot.record(&wanted)).await?;
-    found.map(Json).ok_or_else(|| Refused::no_record(&record))
+    let mut found = found.ok_or_else(|| Refused::no_record(&record))?;
+    if !found.attachments.is_empty() {
+        files::describe(&app, &mut found).await?;
+    }
+    Ok(Json(found))
 }
 
 pub(super) async fn events(State(app): State<App>, pairs: Pairs) -> Answer<Events> {

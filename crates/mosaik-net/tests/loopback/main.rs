@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod dials;
+mod files;
 mod hints;
 mod hostile;
 mod node;

@@ -5,8 +5,10 @@ use std::{path::PathBuf, time::Instant};
 use ed25519_dalek::SigningKey;
 use mosaik_api::client::Client;
 use mosaik_core::{event::Draft, id::AuthorId, key::Network, ticket::Ticket};
+use mosaik_net::Shelf;
 use mosaik_proto::{
     Fault,
+    attachments::Limits,
     carrier::{Effect, Input, Now},
     peers::Unforgettable,
     replica::{Config, Replica},
@@ -19,6 +21,7 @@ use tokio::{
 
 use super::super::*;
 use crate::{
+    attachments,
     doctor::Means,
     edit::{EditError, decide},
     handle::{Appended, Desk, Request, Snapshot, Surroundings, WriteError, handle},
@@ -73,8 +76,20 @@ impl TestNode {
         let replica = opened.expect("an empty store");
         let reads = Reads::new(store.readers());
         let ticket = Ticket { node, relays: Vec::new(), addresses: Vec::new() };
-        let (handle, Desk { mut inbox, snapshots: show, arrivals, .. }) =
+        let (handle, Desk { mut inbox, snapshots: show, arrivals, meters }) =
             handle(Snapshot::beginning(replica.author(), ticket), Meters::default());
+        let parts = attachments::Parts {
+            shelf: Arc::new(Shelf::new(directory.path().join("blobs"))),
+            fetcher: None,
+            reads: reads.clone(),
+            rules: Arc::default(),
+            limits: Limits { bytes_max: 0, archive: false },
+            snapshots: handle.watch(),
+            arrivals: handle.arrivals(),
+            meters,
+        };
+        let (attachments, keeper) = Attachments::new(handle.clone(), parts);
+        tokio::spawn(keeper.run());
         let mut owner = Owner { store, replica, begin, arrivals, comparing: Vec::new() };
         tokio::spawn(async move {
             while let Some(request) = inbox.recv().await {
@@ -93,7 +108,7 @@ impl TestNode {
         };
         let (stop, stopping) = watch::channel(false);
         let listener = bind(&socket).expect("a free path");
-        let server = tokio::spawn(serve(listener, about, handle, reads, stopping));
+        let server = tokio::spawn(serve(listener, about, handle, reads, attachments, stopping));
         let client = Client::new(&socket);
         Self { client, socket, show, stop, server, _directory: directory }
     }

@@ -1,0 +1,371 @@
+//! Attachments: the files that records name. They are added, fetched, read and let go here.
+//!
+//! Invariants:
+//! - A file is durable before the event that names it is appended: nobody hears of one that can't be had.
+//! - What is read was checked against its hash.
+//! - That a file isn't here changes no record: references and files are two things.
+
+mod keeper;
+mod rules;
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_lite::Stream;
+use mosaik_core::{
+    id::{BlobId, NodeId},
+    view,
+};
+use mosaik_net::{Reading, Shelf, ShelfError};
+use mosaik_proto::attachments::State;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::keeper::Ask;
+pub(crate) use self::keeper::{Keeper, Parts};
+pub use self::rules::{Rule, takes};
+use crate::{
+    edit::{Edit, Refusal},
+    handle::{Appended, Handle, WriteError},
+    reads::{ReadError, Reads},
+};
+
+/// Questions that may wait for the keeper; who asks more waits.
+const ASKS_MAX: usize = 64;
+/// How often who waits for a file is told how much of it is here.
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// A file that is to be attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// The record, which must exist.
+    pub record: String,
+    /// The field that it belongs to; need not be set.
+    pub field: String,
+    /// Its media type.
+    pub mime: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A file that was attached: here and its event, both durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Its BLAKE3.
+    pub blob: BlobId,
+    /// Its bytes.
+    pub size: u64,
+    /// The event that names it.
+    pub appended: Appended,
+}
+
+/// How it stands with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether it is here, or what it waits for.
+    pub state: State,
+    /// Bytes of it that are here, as far as they are being fetched or it is whole.
+    pub here: u64,
+    /// Bytes that there is room for.
+    pub room: u64,
+    /// Connected peers.
+    pub peers: usize,
+    /// Whether it is kept whatever the settings and records say.
+    pub pinned: bool,
+}
+
+/// Why something was not done with a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachmentError {
+    /// The event that names it could not be appended.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The file itself.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// What records say of it can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// No record here names such a file.
+    #[error("no record here names the file {0}")]
+    Unknown(BlobId),
+    /// It isn't here.
+    #[error("the file {0} is not here; `attachment get` fetches it")]
+    NotHere(BlobId),
+    /// There is no room for it.
+    #[error(
+        "the file has {size} bytes, and there is room for {room}: raise attachments_max, drop others, \
+         or make room on the disk"
+    )]
+    NoRoom {
+        /// Its bytes, as claimed.
+        size: u64,
+        /// Bytes that may come.
+        room: u64,
+    },
+    /// It is longer than every record says that names it.
+    #[error("the file is longer than its record says; it is not fetched")]
+    TooLong,
+    /// It is in use.
+    #[error("the file is being read or fetched; try again")]
+    InUse,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// A way to the files of a running node.
+#[derive(Debug, Clone)]
+pub struct Attachments {
+    handle: Handle,
+    reads: Reads,
+    shelf: Arc<Shelf>,
+    rules: Arc<[Rule]>,
+    asks: mpsc::Sender<Ask>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Attachments {
+    /// A way to the files, and the loop that keeps them, which is to be run.
+    pub(crate) fn new(handle: Handle, parts: Parts) -> (Self, Keeper) {
+        let (sender, asks) = mpsc::channel(ASKS_MAX);
+        let (changed, changes) = watch::channel(0);
+        let (reads, shelf) = (parts.reads.clone(), parts.shelf.clone());
+        let rules = parts.rules.clone();
+        let attachments = Self { handle, reads, shelf, rules, asks: sender, changes };
+        (attachments, Keeper::new(parts, asks, changed))
+    }
+
+    /// Attaches a file to a record; it is hashed while it comes. Dropping the future takes nothing in,
+    /// unless the event is being appended already.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError`]: then no event was appended.
+    pub async fn add(
+        &self,
+        file: NewFile,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static,
+    ) -> Result<Attached, AttachmentError> {
+        let NewFile { record, field, mime, name } = file;
+        let asked = record.clone();
+        if !self.read(move |view| Ok(view::exists(view, &asked)?)).await? {
+            return Err(WriteError::Refused(Refusal::NoSuchRecord(record)).into());
+        }
+        let room = self.ask(Ask::Room).await?;
+        let staged = self.shelf.add(pieces, room).await?;
+        let (blob, size) = (staged.blob, staged.size);
+        self.shelf.mark_dropped(blob, false).await?;
+        self.ask(|reply| Ask::Added(blob, size, reply)).await?;
+        // Where this is refused, nothing names the file: it is collected in time.
+        let appended =
+            self.handle.edit(Edit::Attach { record, field, blob, size, mime, name }).await?;
+        Ok(Attached { blob, size, appended })
+    }
+
+    /// How it stands with files of so many bytes, as claimed, of records of a form; in their order.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Stopping`].
+    pub async fn look(
+        &self,
+        of: &[(BlobId, u64, Option<&str>)],
+    ) -> Result<Vec<Look>, AttachmentError> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let of =
+            of.iter().map(|(blob, size, form)| (*blob, *size, takes(&self.rules, *form, *size)));
+        let of = of.collect();
+        self.ask(|reply| Ask::Look(of, reply)).await
+    }
+
+    /// Has a file fetched that a record names, if it isn't here, and returns its bytes when it is.
+    /// Dropping the future gives the waiting up, not the fetch; so does whoever has no patience:
+    /// [`Attachments::ask_for`] tells how far it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Waiting::next`].
+    pub async fn fetch(&self, blob: BlobId) -> Result<u64, AttachmentError> {
+        let mut waiting = self.ask_for(blob).await?;
+        loop {
+            if let Some(size) = waiting.next().await? {
+                return Ok(size);
+            }
+        }
+    }
+
+    /// Has a file fetched that a record names, if it isn't here: before all others, and whatever the
+    /// settings say.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Unknown`].
+    pub async fn ask_for(&self, blob: BlobId) -> Result<Waiting, AttachmentError> {
+        let claimed = self.claimed(blob).await?;
+        self.shelf.mark_dropped(blob, false).await?;
+        self.ask(|reply| Ask::Fetch(blob, claimed, reply)).await?;
+        Ok(Waiting { attachments: self.clone(), blob, claimed, look: None })
+    }
+
+    /// The longest claim of a file that is here or that a record names.
+    async fn claimed(&self, blob: BlobId) -> Result<u64, AttachmentError> {
+        let longest = self.read(move |view| {
+            let mut longest = None;
+            view::files_of(view, &blob.0, |file| {
+                longest = longest.max(Some(file.size));
+                true
+            })?;
+            Ok(longest)
+        });
+        match longest.await? {
+            Some(size) => Ok(size),
+            None => self.held(blob).await?.ok_or(AttachmentError::Unknown(blob)),
+        }
+    }
+
+    /// The bytes of a file that is here.
+    async fn held(&self, blob: BlobId) -> Result<Option<u64>, AttachmentError> {
+        let looks = self.look(&[(blob, 0, None)]).await?;
+        let here = looks.first().filter(|look| look.state == State::Here);
+        Ok(here.map(|look| look.here))
+    }
+
+    /// Begins to read a file that is here; with its bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::NotHere`], [`AttachmentError::Unknown`].
+    pub async fn open(&self, blob: BlobId) -> Result<(u64, Reading), AttachmentError> {
+        let Some(size) = self.held(blob).await? else {
+            self.claimed(blob).await?;
+            return Err(AttachmentError::NotHere(blob));
+        };
+        Ok((size, self.shelf.read(blob).await?))
+    }
+
+    /// Keeps a file, and fetches it if it isn't here, whatever the settings say, also when no record
+    /// names it any more; or lifts that. Kept over restarts.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Unknown`].
+    pub async fn pin(&self, blob: BlobId, on: bool) -> Result<(), AttachmentError> {
+        self.claimed(blob).await?;
+        self.shelf.pin(blob, on).await?;
+        if on {
+            self.shelf.mark_dropped(blob, false).await?;
+        }
+        self.ask(|reply| Ask::Pinned(blob, on, reply)).await
+    }
+
+    /// Lets the bytes of a file go, here alone; the record names it as before. It stays away until
+    /// somebody asks for it. A pin is lifted.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Unknown`]; [`AttachmentError::InUse`]: then it goes when it is free.
+    pub async fn let_go(&self, blob: BlobId) -> Result<(), AttachmentError> {
+        self.claimed(blob).await?;
+        if self.shelf.is_begun() {
+            self.shelf.pin(blob, false).await?;
+            self.shelf.mark_dropped(blob, true).await?;
+        }
+        self.ask(|reply| Ask::LetGo(blob, reply)).await?;
+        if self.shelf.remove(&[blob]).await? { Ok(()) } else { Err(AttachmentError::InUse) }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mosaik_store::Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, AttachmentError> {
+        let reads = self.reads.clone();
+        let done = tokio::task::spawn_blocking(move || read(reads.snapshot()?.view())).await;
+        // It ends early only with the program.
+        Ok(done.map_err(|_| AttachmentError::Stopping)??)
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<T>) -> Ask,
+    ) -> Result<T, AttachmentError> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(ask(reply)).await.map_err(|_| AttachmentError::Stopping)?;
+        answer.await.map_err(|_| AttachmentError::Stopping)
+    }
+}
+
+/// Somebody who waits for a file.
+#[derive(Debug)]
+pub struct Waiting {
+    attachments: Attachments,
+    blob: BlobId,
+    claimed: u64,
+    look: Option<Look>,
+}
+
+impl Waiting {
+    /// Returns when something has changed, and a few times a second: the bytes of the file if it is here,
+    /// else nothing. The first time it returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::NoRoom`], [`AttachmentError::TooLong`]. That nobody has it is none: it is waited
+    /// for.
+    pub async fn next(&mut self) -> Result<Option<u64>, AttachmentError> {
+        let changes = &mut self.attachments.changes;
+        if self.look.is_some() {
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| AttachmentError::Stopping)?,
+                () = tokio::time::sleep(TELL_EVERY) => {}
+            }
+        } else {
+            changes.mark_unchanged();
+        }
+        let of = vec![(self.blob, self.claimed, true)];
+        let looks = self.attachments.ask(|reply| Ask::Look(of, reply)).await?;
+        let look = looks.first().ok_or(AttachmentError::Stopping)?;
+        self.look = Some(*look);
+        match look.state {
+            State::Here => Ok(Some(look.here)),
+            State::NoRoom => Err(AttachmentError::NoRoom { size: self.claimed, room: look.room }),
+            State::TooLong => Err(AttachmentError::TooLong),
+            _ => Ok(None),
+        }
+    }
+
+    /// How it stood the last time, and the bytes that are claimed.
+    pub fn look(&self) -> Option<(Look, u64)> {
+        Some((self.look?, self.claimed))
+    }
+}
+
+/// What a file waits for, in words for a person; nothing if it is here.
+pub(crate) fn waits_for(
+    look: &Look,
+    size: u64,
+    name: impl Fn(&NodeId) -> String,
+) -> Option<String> {
+    let words = match look.state {
+        State::Here => return None,
+        State::Fetching { from } => {
+            let percent = look.here.saturating_mul(100) / size.max(1);
+            format!("the rest of it: {percent} % came from {}", name(&from))
+        }
+        State::WaitsForTurn => "its turn: shorter ones go first".to_owned(),
+        State::WaitsForHolder if look.peers == 1 => {
+            "a peer that has it: the connected one lacks it".to_owned()
+        }
+        State::WaitsForHolder => {
+            format!("a peer that has it: the {} connected ones lack it", look.peers)
+        }
+        State::WaitsForPeer => "a peer: none is connected".to_owned(),
+        State::NoRoom => format!("room: {} bytes are left for attachments", look.room),
+        State::TooLong => "a true claim: the file is longer than its record says".to_owned(),
+        State::LeftOut => "`attachment get`: the settings leave it out".to_owned(),
+        State::Dropped => "`attachment get`: it was dropped here".to_owned(),
+    };
+    Some(words)
+}

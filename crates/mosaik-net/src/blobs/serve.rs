@@ -1,0 +1,123 @@
+//! What peers get: whole files, read by them alone.
+
+use std::{sync::Arc, time::Duration};
+
+use iroh::endpoint::Connection;
+use iroh_blobs::provider::{
+    StreamPair,
+    events::{
+        AbortReason, ConnectMode, EventMask, EventSender, ObserveMode, ProviderMessage,
+        RequestMode, ThrottleMode,
+    },
+    handle_stream,
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::debug;
+
+use super::shelf::Shelf;
+use crate::counters::Counters;
+
+/// Requests served at once, of all peers. A guess: each costs a file handle and the stream's window.
+const SERVED_MAX: usize = 32;
+/// How long a peer may take to send its request, and to take the next 16 KiB.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Each request is asked about before it is served, and each 16 KiB are told; nothing may be written,
+/// nor watched.
+const MASK: EventMask = EventMask {
+    connected: ConnectMode::None,
+    get: RequestMode::Intercept,
+    get_many: RequestMode::Disabled,
+    push: RequestMode::Disabled,
+    observe: ObserveMode::Intercept,
+    throttle: ThrottleMode::Intercept,
+};
+
+/// What all that serve share.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    shelf: Arc<Shelf>,
+    places: Arc<Semaphore>,
+    counters: Arc<Counters>,
+}
+
+impl Serving {
+    pub(crate) fn new(shelf: Arc<Shelf>, counters: Arc<Counters>) -> Self {
+        Self { shelf, places: Arc::new(Semaphore::new(SERVED_MAX)), counters }
+    }
+}
+
+/// Serves one connection to its end. The gate has let it in.
+pub(crate) async fn serve(serving: Serving, connection: Connection) {
+    let mut requests = JoinSet::new();
+    loop {
+        tokio::select! {
+            // Waits for a place before it takes the next request: who asks too much waits.
+            streams = async {
+                let place = serving.places.clone().acquire_owned().await;
+                (connection.accept_bi().await, place)
+            } => {
+                let (Ok((send, recv)), Ok(place)) = streams else { break };
+                let (events, asked) = EventSender::channel(4, MASK);
+                let id = connection.stable_id() as u64;
+                let pair = StreamPair::new(id, recv, send, events);
+                let serving = serving.clone();
+                requests.spawn(async move {
+                    answer(&serving, pair, asked).await;
+                    drop(place);
+                });
+            }
+            Some(_) = requests.join_next() => {}
+        }
+    }
+}
+
+/// Serves one request, as long as the peer takes what it asked for.
+async fn answer(serving: &Serving, pair: StreamPair, mut asked: mpsc::Receiver<ProviderMessage>) {
+    // Where there never was a file there is nothing to open.
+    if !serving.shelf.is_begun() {
+        return;
+    }
+    let store = match serving.shelf.store().await {
+        Ok(store) => store.clone(),
+        Err(error) => return debug!(%error, "a file could not be served"),
+    };
+    let mut served = std::pin::pin!(handle_stream(pair, (*store).clone()));
+    loop {
+        tokio::select! {
+            ended = &mut served => {
+                if let Err(error) = ended {
+                    debug!(%error, "a file was not served to its end");
+                }
+                return;
+            }
+            message = timeout(STALL_MAX, asked.recv()) => match message {
+                Err(_) => return debug!("a peer takes nothing of what it asked for"),
+                // What is left to be done is done without questions.
+                Ok(None) => {
+                    let _ = timeout(STALL_MAX, &mut served).await;
+                    return;
+                }
+                Ok(Some(ProviderMessage::GetRequestReceived(message))) => {
+                    let of = &message.inner.request;
+                    let is_here = of.ranges.is_blob() && store.blobs().has(of.hash).await.is_ok_and(|has| has);
+                    let answer = if is_here { Ok(()) } else { Err(AbortReason::Permission) };
+                    let _ = message.tx.send(answer).await;
+                }
+                Ok(Some(ProviderMessage::Throttle(message))) => {
+                    serving.counters.blob_bytes_served.add(message.inner.size);
+                    let _ = message.tx.send(Ok(())).await;
+                }
+                Ok(Some(ProviderMessage::ObserveRequestReceived(message))) => {
+                    let _ = message.tx.send(Err(AbortReason::Permission)).await;
+                }
+                // Not asked about by the mask.
+                Ok(Some(_)) => return,
+            }
+        }
+    }
+}
