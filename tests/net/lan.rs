@@ -15,7 +15,7 @@ const LOCK_MAX: Duration = Duration::from_secs(600);
 const MEET_S: &str = "20";
 const NETWORK: [&str; 2] = ["--network", "lan-test"];
 
-fn play(story: impl AsyncFnOnce(&Path) -> Result<()>) -> Result<(), Failed> {
+pub(crate) fn play(story: impl AsyncFnOnce(&Path) -> Result<()>) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let played = runtime.block_on(async {
         let _alone = Lock::take(LOCK_MAX).await?;

@@ -24,6 +24,9 @@ const LOCAL_V4: &str =
     "10.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 224.0.0.0/4";
 const LOCAL_V6: &str = "::1, fc00::/7, fe80::/10, ff00::/8";
 
+/// What the namespaces' names begin with; then come the process that made them, and a number.
+const PREFIX: &str = "mosaik-";
+
 /// Why no namespace can be made here.
 pub(crate) fn missing() -> Option<&'static str> {
     if !rustix::process::geteuid().is_root() {
@@ -55,6 +58,18 @@ fn ip(line: &str) -> Result<String> {
     set("ip", line.split_whitespace())
 }
 
+/// Takes away what processes that were killed have left behind.
+pub(crate) fn sweep() -> Result<()> {
+    for name in ip("netns list")?.lines().filter_map(|line| line.split_whitespace().next()) {
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        let process = process.filter(|process| process.parse::<u32>().is_ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            ip(&format!("netns del {name}"))?;
+        }
+    }
+    Ok(())
+}
+
 /// A host.
 pub(crate) struct Host {
     /// The namespace.
@@ -66,7 +81,7 @@ impl Host {
     pub(crate) fn new() -> Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mosaik-{}-{number}", std::process::id());
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         ip(&format!("netns add {name}"))?;
         let host = Self { name };
         ip(&format!("-n {} link set lo up", host.name))?;
@@ -89,6 +104,53 @@ impl Host {
         ip(&format!("-n {} route add default via {gateway}", self.name)).map(drop)
     }
 
+    /// Joins several by a switch of this host, at which it has these addresses itself.
+    pub(crate) fn switch(&self, device: &str, addresses: &[String]) -> Result<()> {
+        self.ip(&format!("link add {device} type bridge"))?;
+        for address in addresses {
+            self.ip(&format!("addr add {address} dev {device}"))?;
+        }
+        self.ip(&format!("link set {device} up"))
+    }
+
+    /// Plugs `device`, with this address, into the switch of another host.
+    pub(crate) fn plug(
+        &self,
+        device: &str,
+        address: &str,
+        other: &Self,
+        switch: &str,
+    ) -> Result<()> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let port = format!("port{}", MADE.fetch_add(1, Ordering::Relaxed));
+        let (a, b) = (&self.name, &other.name);
+        ip(&format!("link add {device} netns {a} type veth peer name {port} netns {b}"))?;
+        other.ip(&format!("link set {port} master {switch} up"))?;
+        self.ip(&format!("addr add {address} dev {device}"))?;
+        self.ip(&format!("link set {device} up"))
+    }
+
+    /// Changes the network of this host, as `ip` is told to.
+    pub(crate) fn ip(&self, line: &str) -> Result<()> {
+        ip(&format!("-n {} {line}", self.name)).map(drop)
+    }
+
+    /// Passes packets on from now on.
+    pub(crate) fn forward(&self) -> Result<()> {
+        let words = ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"];
+        set("ip", self.through().iter().map(String::as_str).skip(1).chain(words)).map(drop)
+    }
+
+    /// Adds rules of nftables.
+    pub(crate) fn rules(&self, rules: &str) -> Result<()> {
+        set("ip", ["netns", "exec", &self.name, "nft", rules]).map(drop)
+    }
+
+    /// What a command is started through, to run here.
+    pub(crate) fn through(&self) -> Vec<String> {
+        ["ip", "netns", "exec", &self.name].map(str::to_owned).into()
+    }
+
     /// Counts from now on what this host sends to addresses that are not local.
     pub(crate) fn count_outward(&self) -> Result<()> {
         let rules = format!(
@@ -97,12 +159,17 @@ impl Host {
              ip daddr != {{ {LOCAL_V4} }} counter name outward; \
              ip6 daddr != {{ {LOCAL_V6} }} counter name outward; }}; }}"
         );
-        set("ip", ["netns", "exec", &self.name, "nft", &rules]).map(drop)
+        self.rules(&rules)
     }
 
     /// How many packets that were.
     pub(crate) fn outward(&self) -> Result<u64> {
-        let list = format!("netns exec {} nft list counter inet count outward", self.name);
+        self.counted("outward")
+    }
+
+    /// How many packets a counter of the table `inet count` has seen.
+    pub(crate) fn counted(&self, counter: &str) -> Result<u64> {
+        let list = format!("netns exec {} nft list counter inet count {counter}", self.name);
         let listed = ip(&list)?;
         let mut words = listed.split_whitespace();
         words.find(|word| *word == "packets");

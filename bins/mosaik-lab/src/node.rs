@@ -58,6 +58,8 @@ pub struct Node {
     log: PathBuf,
     runtime_dir: PathBuf,
     group: Group,
+    /// Words before its program's name, as of a program that runs it in another network namespace.
+    pub through: Vec<String>,
     /// What its process is started with, after `--data-dir`.
     pub arguments: Vec<String>,
     /// What its process and its verbs find in the environment.
@@ -79,6 +81,7 @@ impl Node {
             log: lab.join(format!("{name}.log")),
             runtime_dir: lab.join(format!("{name}.run")),
             group,
+            through: Vec::new(),
             arguments: Vec::new(),
             env: Vec::new(),
             process: None,
@@ -233,7 +236,14 @@ impl Node {
 
     /// The program with this node's directory and environment; arguments are to be added.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.through.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, words)) => {
+                let mut command = Command::new(program);
+                command.args(words).arg(&self.binary);
+                command
+            }
+        };
         for name in std::env::vars_os().map(|(name, _)| name) {
             if name.to_string_lossy().starts_with("MOSAIK_") {
                 command.env_remove(name);
