@@ -1,6 +1,9 @@
 //! Files of records, between real processes: waited for, fetched, cut off, and whole in the end.
+//!
+//! The file that is cut off is small, so that the test is short. With one of 200 MB:
+//! `MOSAIK_TEST_ATTACHMENT_MB=200 cargo test --workspace --test it -- attachments --nocapture`
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{env, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use iroh::EndpointAddr;
@@ -64,6 +67,7 @@ async fn a_file_waits_for_who_has_it_and_then_is_equal_everywhere() {
         let hash = make(&file, 20_000_000)?;
         let path = file.to_str().context("a path")?;
         let [n1, n2, n3] = &mut cluster.nodes[..] else { unreachable!("three nodes") };
+        n1.arguments.extend(["--attachments-max".into(), "20000200".into()]);
         n1.start().await?;
         let of_n1 = n1.identity().await?.ticket;
         n3.arguments.extend(["--attachments".into(), "none".into()]);
@@ -81,6 +85,14 @@ async fn a_file_waits_for_who_has_it_and_then_is_equal_everywhere() {
         )
         .await?
         .ok()?;
+        let more = n1.run(&["attachment", "add", "R-1", "photo", path, "--json"]).await?;
+        let refused = more.exited(1)?;
+        ensure!(refused.contains("there is room for 95 more bytes"), "{refused}");
+        n1.run(&["attachment", "add", "R-2", "photo", path]).await?.exited(4)?;
+        let network = fs::read_dir(n1.data_dir())?.next().context("the network's directory")??;
+        let kept = network.path().join("blobs/data").join(format!("{hash}.data"));
+        let mode = fs::metadata(&kept).context("the file on the shelf")?.permissions().mode();
+        ensure!(mode & 0o077 == 0, "others may read the files: {mode:o}");
         diary.note("two files are attached");
 
         // n3 has the record, not the files: its settings leave them out.

@@ -64,7 +64,10 @@ pub enum End {
     /// The peer hasn't got it, or not all of it.
     Lacked,
     /// The connection ended; what came is kept.
-    Cut,
+    Cut {
+        /// Whether anything came.
+        came: bool,
+    },
     /// What came was not what the hash says.
     Garbage,
     /// It is longer than was claimed.
@@ -370,12 +373,15 @@ impl Attachments {
                 wanted.refuted = Some(fetch.len_max);
                 return;
             }
-            End::Lacked | End::Cut => RETRY_FIRST_MS,
+            End::Lacked | End::Cut { .. } => RETRY_FIRST_MS,
             End::Garbage => RETRY_GARBAGE_MS,
         };
-        let before = wanted.retries.get(&fetch.peer).map_or(0, |retry| retry.after_ms);
+        // Who gives something each time gives all of it in the end.
+        let retries = wanted.retries.get(&fetch.peer).filter(|_| end != End::Cut { came: true });
+        let before = retries.map_or(0, |retry| retry.after_ms);
         let after_ms = (before * 2).clamp(first_ms, RETRY_MAX_MS);
-        let retry = Retry { at_ms: now_ms + after_ms, after_ms, lacked: end != End::Cut };
+        let retry =
+            Retry { at_ms: now_ms + after_ms, after_ms, lacked: !matches!(end, End::Cut { .. }) };
         wanted.retries.insert(fetch.peer, retry);
     }
 

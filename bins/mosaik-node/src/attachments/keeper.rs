@@ -287,7 +287,7 @@ impl Keeper {
             self.tasks.spawn(async move {
                 tokio::select! {
                     end = fetching.end() => Done::Fetched(fetch, end),
-                    _ = stopped => Done::Fetched(fetch, End::Cut),
+                    _ = stopped => Done::Fetched(fetch, End::Cut { came: false }),
                 }
             });
             self.changed();
@@ -320,7 +320,7 @@ impl Keeper {
             }
             Done::Removed(blobs, removed) => match removed {
                 Ok(true) => {
-                    info!(files = blobs.len(), "files that nothing names are collected");
+                    info!(files = blobs.len(), "files are collected");
                     blobs.into_iter().for_each(|blob| self.policy.let_go(blob, false));
                 }
                 Ok(false) => debug!("a file is in use, and is collected later"),

@@ -54,6 +54,8 @@ pub(super) fn run(place: &Place, flags: &RunFlags) -> Result<(), Failed> {
         Some(network) => network,
         None => only_known(&loaded.config.data_dir).map_err(as_usage)?,
     };
+    // What libraries make on their own is for this user alone, too.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let log = Log::begin(&loaded.config)?;
     let runtime = runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the threads of a node")?;

@@ -98,7 +98,7 @@ impl Fetching {
 
     /// Returns when it has ended.
     pub async fn end(self) -> End {
-        self.reply.await.unwrap_or(End::Cut)
+        self.reply.await.unwrap_or(End::Cut { came: false })
     }
 }
 
@@ -144,18 +144,25 @@ pub(crate) async fn run(
 
 impl Shared {
     async fn fetch(&self, fetch: &Fetch, here: &AtomicU64) -> End {
-        match self.try_fetch(fetch, here).await {
-            Ok(end) => end,
+        let came = AtomicU64::new(0);
+        match self.try_fetch(fetch, here, &came).await {
+            Ok(Some(end)) => return end,
+            Ok(None) => {}
             Err(error) => {
                 let (peer, blob) = (fetch.peer.short(), fetch.blob.short());
                 debug!(peer, blob, %error, "a fetch was cut");
-                End::Cut
             }
         }
+        End::Cut { came: came.into_inner() > 0 }
     }
 
-    /// An error is one of this side, or of the connection.
-    async fn try_fetch(&self, fetch: &Fetch, here: &AtomicU64) -> Result<End, ShelfError> {
+    /// None, and an error of this side: it is cut. Counts what `came`.
+    async fn try_fetch(
+        &self,
+        fetch: &Fetch,
+        here: &AtomicU64,
+        came: &AtomicU64,
+    ) -> Result<Option<End>, ShelfError> {
         let store = self.shelf.store().await?;
         let (blob, hash) = (fetch.blob, to_hash(fetch.blob));
         self.shelf.keep(blob).await?;
@@ -167,59 +174,34 @@ impl Shared {
             let connection = self.connection(fetch.peer).await?;
             let progress = store.remote().execute_get(connection, local.missing()).stream();
             let mut progress = std::pin::pin!(progress);
-            let mut came = 0;
             loop {
                 let item = timeout(STALL_MAX, progress.next()).await;
                 match item.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
                     Some(GetProgressItem::Progress(now)) => {
-                        let more = now.saturating_sub(came);
-                        came = now;
+                        let more = now.saturating_sub(came.swap(now, Ordering::Relaxed));
                         self.counters.blob_bytes_fetched.add(more);
-                        here.store(before + came, Ordering::Relaxed);
-                        if before + came > fetch.len_max {
-                            return Ok(End::TooLong);
+                        here.store(before + now, Ordering::Relaxed);
+                        if before + now > fetch.len_max {
+                            return Ok(Some(End::TooLong));
                         }
                         if let Some(rate) = &self.rate {
                             rate.take(usize::try_from(more).unwrap_or(usize::MAX)).await;
                         }
                     }
                     Some(GetProgressItem::Done(_)) => break,
-                    Some(GetProgressItem::Error(error)) => return self.end_of(fetch.peer, &error),
-                    None => return Ok(End::Cut),
+                    Some(GetProgressItem::Error(error)) => return Ok(end_of(fetch.peer, &error)),
+                    None => return Ok(None),
                 }
             }
         }
         match store.blobs().status(hash).await.map_err(other)? {
-            BlobStatus::Complete { size } if size > fetch.len_max => Ok(End::TooLong),
+            BlobStatus::Complete { size } if size > fetch.len_max => Ok(Some(End::TooLong)),
             BlobStatus::Complete { size } => {
                 self.shelf.make_durable(&hash).await?;
-                Ok(End::Whole { size })
+                Ok(Some(End::Whole { size }))
             }
             // All that was asked for came, but the sender had another idea of its length.
-            _ => Ok(End::Garbage),
-        }
-    }
-
-    /// What an error of the protocol means.
-    fn end_of(&self, peer: NodeId, error: &GetError) -> Result<End, ShelfError> {
-        debug!(peer = peer.short(), %error, "a fetch failed");
-        if error.iroh_error_code().is_some() {
-            return Ok(End::Lacked);
-        }
-        match error {
-            GetError::Decode { source, .. } => match source {
-                DecodeError::ParentHashMismatch { .. } | DecodeError::LeafHashMismatch { .. } => {
-                    Ok(End::Garbage)
-                }
-                DecodeError::ChunkNotFound { .. }
-                | DecodeError::ParentNotFound { .. }
-                | DecodeError::LeafNotFound { .. } => Ok(End::Lacked),
-                _ => Ok(End::Cut),
-            },
-            GetError::AtBlobHeaderNext {
-                source: AtBlobHeaderNextError::NotFound { .. }, ..
-            } => Ok(End::Lacked),
-            _ => Ok(End::Cut),
+            _ => Ok(Some(End::Garbage)),
         }
     }
 
@@ -254,5 +236,28 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.hang_up();
+    }
+}
+
+/// What an error of the protocol means; none: the connection ended.
+fn end_of(peer: NodeId, error: &GetError) -> Option<End> {
+    debug!(peer = peer.short(), %error, "a fetch failed");
+    if error.iroh_error_code().is_some() {
+        return Some(End::Lacked);
+    }
+    match error {
+        GetError::Decode { source, .. } => match source {
+            DecodeError::ParentHashMismatch { .. } | DecodeError::LeafHashMismatch { .. } => {
+                Some(End::Garbage)
+            }
+            DecodeError::ChunkNotFound { .. }
+            | DecodeError::ParentNotFound { .. }
+            | DecodeError::LeafNotFound { .. } => Some(End::Lacked),
+            _ => None,
+        },
+        GetError::AtBlobHeaderNext { source: AtBlobHeaderNextError::NotFound { .. }, .. } => {
+            Some(End::Lacked)
+        }
+        _ => None,
     }
 }

@@ -12,7 +12,10 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -43,6 +46,8 @@ const REMOVE_MAX: Duration = Duration::from_secs(20);
 /// Bytes of one piece of a file that is read.
 const PIECE_LEN: usize = 64 * 1024;
 
+/// Where files lie while they are added.
+const TEMP: &str = "temp";
 const KEEP: &str = "keep/";
 const PIN: &str = "pin/";
 const DROPPED: &str = "dropped/";
@@ -70,6 +75,8 @@ pub struct Shelf {
     dir: PathBuf,
     store: OnceCell<FsStore>,
     sweeps: Arc<Sweeps>,
+    /// Files that are being added.
+    adding: Arc<AtomicUsize>,
 }
 
 /// When the collection is to run, and how often it has.
@@ -108,11 +115,43 @@ pub struct Staged {
     _tag: TempTag,
 }
 
+/// A file that is being added. What an addition that was broken off has left is removed when
+/// none is under way: iroh-blobs leaves it.
+struct Adding {
+    count: Arc<AtomicUsize>,
+    temp: PathBuf,
+}
+
+impl Adding {
+    fn begin(count: &Arc<AtomicUsize>, temp: PathBuf) -> Self {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            clear(&temp);
+        }
+        Self { count: count.clone(), temp }
+    }
+}
+
+impl Drop for Adding {
+    fn drop(&mut self) {
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            clear(&self.temp);
+        }
+    }
+}
+
+fn clear(temp: &Path) {
+    for file in fs::read_dir(temp).into_iter().flatten().flatten() {
+        // What can't be removed now is removed the next time.
+        let _ = fs::remove_file(file.path());
+    }
+}
+
 impl Shelf {
     /// A shelf in `dir`, of which only the parent need exist.
     pub fn new(dir: PathBuf) -> Self {
         let sweeps = Sweeps { due: Notify::new(), begun: watch::Sender::new(0) };
-        Self { dir, store: OnceCell::new(), sweeps: Arc::new(sweeps) }
+        let adding = Arc::default();
+        Self { dir, store: OnceCell::new(), sweeps: Arc::new(sweeps), adding }
     }
 
     /// Whether there ever was a file.
@@ -132,7 +171,7 @@ impl Shelf {
     async fn open(&self) -> Result<FsStore, ShelfError> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         // What was being added when the program was killed: it has no name yet.
-        let _ = fs::remove_dir_all(self.dir.join("temp"));
+        let _ = fs::remove_dir_all(self.dir.join(TEMP));
         let mut options = Options::new(&self.dir);
         let sweeps = self.sweeps.clone();
         options.gc = Some(GcConfig {
@@ -190,14 +229,15 @@ impl Shelf {
         len_max: u64,
     ) -> Result<Staged, ShelfError> {
         let store = self.store().await?;
-        let too_long = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let _adding = Adding::begin(&self.adding, self.dir.join(TEMP));
+        let too_long = Arc::new(AtomicBool::new(false));
         let refuted = too_long.clone();
         let mut len = 0;
         let counted = pieces.map(move |piece| {
             let piece = piece?;
             len += piece.len() as u64;
             if len > len_max {
-                refuted.store(true, std::sync::atomic::Ordering::Relaxed);
+                refuted.store(true, Ordering::Relaxed);
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
             Ok(piece)
@@ -213,9 +253,7 @@ impl Shelf {
                     self.make_durable(&hash).await?;
                     return Ok(Staged { blob: of_hash(&hash), size, _tag: tag });
                 }
-                AddProgressItem::Error(_)
-                    if too_long.load(std::sync::atomic::Ordering::Relaxed) =>
-                {
+                AddProgressItem::Error(_) if too_long.load(Ordering::Relaxed) => {
                     return Err(ShelfError::NoRoom(len_max));
                 }
                 AddProgressItem::Error(error) => return Err(ShelfError::Source(error)),

@@ -71,7 +71,7 @@ async fn fetch(of: &Holder, blob: BlobId, peer: NodeId, len_max: u64) -> End {
     let ended = async {
         loop {
             let end = fetcher.fetch(Fetch { blob, peer, len_max }).await.end().await;
-            if end != End::Cut {
+            if !matches!(end, End::Cut { .. }) {
                 return end;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -115,7 +115,7 @@ async fn a_peer_with_a_session_gets_a_file_and_all_others_are_turned_away() {
     // And this end asks nobody without one.
     let fetcher = ada.node.net.fetcher().expect("it has a shelf");
     let order = Fetch { blob: nobody_has, peer: NodeId(*stranger.id().as_bytes()), len_max: 1 };
-    assert_eq!(fetcher.fetch(order).await.end().await, End::Cut);
+    assert_eq!(fetcher.fetch(order).await.end().await, End::Cut { came: false });
 
     let inventory = ben.shelf.inventory().await.expect("a shelf");
     let whole = inventory.held.iter().filter(|(_, held)| matches!(held, Held::Whole(_))).count();
@@ -144,6 +144,15 @@ async fn a_file_longer_than_allowed_is_broken_off_and_one_that_is_dropped_comes_
     }
     let room = ada.shelf.add(pieces(&bytes), 1_000_000).await;
     assert!(matches!(room, Err(ShelfError::NoRoom(1_000_000))), "{room:?}");
+    // Neither what was refused nor who broke off leaves anything behind.
+    let cut = stream::iter([Ok(Bytes::from(bytes)), Err(std::io::ErrorKind::BrokenPipe.into())]);
+    let cut = ada.shelf.add(cut, u64::MAX).await;
+    assert!(matches!(cut, Err(ShelfError::Source(_))), "{cut:?}");
+    let left = async || {
+        add(&ada, b"the next one").await;
+        std::fs::read_dir(ada.shelf.dir().join("temp")).expect("a directory").count()
+    };
+    timeout(DEADLINE, async { while left().await > 0 {} }).await.expect("all is removed");
 }
 
 /// A peer that has a session, and answers requests for files as it likes.

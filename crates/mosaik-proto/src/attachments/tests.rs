@@ -95,6 +95,23 @@ fn a_new_session_and_somebody_who_asks_don_t_wait_for_the_retry() {
 }
 
 #[test]
+fn a_peer_whose_connection_is_cut_now_and_then_is_asked_soon_as_long_as_something_comes() {
+    let mut all = wanting(&[(1, 10, true)]);
+    all.peer_up(node(1));
+    let mut now_ms = 0;
+    let mut waited = Vec::new();
+    for came in [true, true, true, false, false, true] {
+        let fetch = all.next_fetch(now_ms).expect("due");
+        all.fetched(now_ms, &fetch, End::Cut { came });
+        assert_eq!(all.state(&blob(1), 10, true), State::WaitsForTurn);
+        let due = all.next_timeout_ms(now_ms).expect("a retry");
+        waited.push((due - now_ms) / RETRY_FIRST_MS);
+        now_ms = due;
+    }
+    assert_eq!(waited, [1, 1, 1, 2, 4, 1]);
+}
+
+#[test]
 fn garbage_keeps_its_sender_away_for_longer() {
     let mut all = wanting(&[(1, 10, true)]);
     all.peer_up(node(1));
