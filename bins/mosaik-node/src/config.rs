@@ -21,7 +21,7 @@ use mosaik_core::ticket::Ticket;
 pub use self::key::{
     ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN,
     LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS,
-    PKARR_RELAYS, RATE_DOWN, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION, STORE_MAX,
+    PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION, STORE_MAX,
     SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
@@ -83,6 +83,8 @@ pub struct Config {
     pub sync_jitter_s: u64,
     /// Bytes a second of runs taken from all peers together; 0: no limit.
     pub rate_down: u64,
+    /// Bytes a second that are sent to all peers together; 0: no limit.
+    pub rate_up: u64,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
@@ -257,6 +259,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || 60)?,
         sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
+        rate_up: reading.one(&RATE_UP, parse_rate, || 0)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)?,

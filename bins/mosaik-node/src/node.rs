@@ -259,6 +259,7 @@ async fn bind(
         relay_ca: config.relay_ca.clone(),
         reach: reach(config),
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
+        rate_up: (config.rate_up > 0).then_some(config.rate_up),
         mdns: config.mdns && !config.lab,
         gossip: true,
         shelf: Some(shelf.clone()),

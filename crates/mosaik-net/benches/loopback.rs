@@ -27,6 +27,7 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
         relay_ca: None,
         reach: Reach::Lab,
         rate_down: None,
+        rate_up: None,
         mdns: false,
         gossip: false,
         shelf: None,

@@ -67,6 +67,8 @@ pub struct NetConfig {
     pub reach: Reach,
     /// Bytes a second that are read of all sessions together; `None`: as they come.
     pub rate_down: Option<u64>,
+    /// Bytes a second that are written to all sessions together; `None`: as fast as they go.
+    pub rate_up: Option<u64>,
     /// Whether to announce this node on the local network, and to look for others there.
     pub mdns: bool,
     /// Whether to take part in gossip.

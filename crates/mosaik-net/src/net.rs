@@ -129,14 +129,15 @@ impl Net {
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
         let neighbours = Arc::new(Neighbours::default());
-        let rate = config.rate_down.map(Rate::new).map(Arc::new);
+        let rate_down = config.rate_down.map(Rate::new).map(Arc::new);
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
             budget: Arc::new(Budget::new(INCOMING_MAX)),
             news: news_sender,
             hasher: hasher.clone(),
-            rate: rate.clone(),
+            rate_down: rate_down.clone(),
+            rate_up: config.rate_up.map(Rate::new),
             reach: config.reach,
             relays: config.relays,
             relay_only: config.relay_only,
@@ -183,7 +184,7 @@ impl Net {
         });
         let fetcher = config.shelf.map(|shelf| {
             let (fetcher, orders) = Fetcher::new();
-            tasks.spawn(blobs::run(endpoint.clone(), shelf, rate, counters.clone(), orders));
+            tasks.spawn(blobs::run(endpoint.clone(), shelf, rate_down, counters.clone(), orders));
             fetcher
         });
         Ok(Self {

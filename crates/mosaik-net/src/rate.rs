@@ -1,4 +1,4 @@
-//! A limit on the bytes that are read, for all sessions together.
+//! A limit on the bytes that are read, or written, for all sessions together.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// A guess: short enough that a second's worth of bytes never comes as one burst.
 const BURST: Duration = Duration::from_millis(250);
-/// The most that is read in one piece without a limit.
+/// The most that goes in one piece without a limit.
 const PIECE_MAX: usize = 64 * 1024;
 
 /// A token bucket, counted in time: when all that was taken so far is paid for.
 ///
-/// Locked by all readers for a few instructions, never across an await.
+/// Locked by all sessions for a few instructions, never across an await.
 #[derive(Debug)]
 pub(crate) struct Rate {
     bytes_per_s: u64,
@@ -25,8 +25,8 @@ impl Rate {
         Self { bytes_per_s: bytes_per_s.max(1), paid: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until `bytes` that were read are within the rate. Whoever waits doesn't read on, so
-    /// that the peer's flow control stops it.
+    /// Waits until `bytes` that have gone are within the rate. A reader that waits doesn't read on, so that
+    /// the peer's flow control stops it; a writer lets what is to follow wait.
     pub(crate) async fn take(&self, bytes: usize) {
         let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
         let until = {
@@ -39,7 +39,7 @@ impl Rate {
     }
 }
 
-/// The most that a reader reads in one piece: an eighth of a second's worth.
+/// The most that goes in one piece: an eighth of a second's worth.
 pub(crate) fn piece_max(rate: Option<&Rate>) -> usize {
     rate.map_or(PIECE_MAX, |rate| {
         usize::try_from(rate.bytes_per_s / 8).unwrap_or(PIECE_MAX).clamp(512, PIECE_MAX)

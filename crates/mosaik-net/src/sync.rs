@@ -39,6 +39,7 @@ use crate::{
     SYNC_ALPN,
     connect::Shared,
     gossip::Admission,
+    rate::piece_max,
     reason::{of_bye, of_connection},
 };
 
@@ -388,6 +389,7 @@ impl Writer<'_> {
     /// long as that may take.
     async fn write(&mut self, frame: &[u8]) -> Result<(), WriteEnd> {
         let mut rest = frame;
+        let piece_max = piece_max(self.shared.rate_up.as_ref());
         while !rest.is_empty() {
             let by = self.farewell_by.unwrap_or_else(|| Instant::now() + STALL_MAX);
             let written = tokio::select! {
@@ -397,10 +399,13 @@ impl Writer<'_> {
                     continue;
                 }
                 // Cancel safe: what doesn't end has written nothing.
-                written = timeout_at(by, self.send.write(rest)) => written,
+                written = timeout_at(by, self.send.write(&rest[..rest.len().min(piece_max)])) => written,
             };
             match written {
-                Ok(Ok(len)) => rest = &rest[len..],
+                Ok(Ok(len)) => {
+                    rest = &rest[len..];
+                    self.keep_rate(len).await?;
+                }
                 Ok(Err(error)) => {
                     debug!(session = self.session.0, %error, "stream is gone");
                     return Err(WriteEnd::Lost);
@@ -409,6 +414,18 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until what was written is within the rate, unless the session is about to end.
+    async fn keep_rate(&mut self, bytes: usize) -> Result<(), WriteEnd> {
+        let Some(rate) = self.shared.rate_up.as_ref().filter(|_| self.farewell_by.is_none()) else {
+            return Ok(());
+        };
+        tokio::select! {
+            biased;
+            changed = self.ending.changed() => self.note_ending(changed.is_ok()),
+            () = rate.take(bytes) => Ok(()),
+        }
     }
 
     /// Says the last word and waits shortly until it has arrived: a close overtakes what is on its

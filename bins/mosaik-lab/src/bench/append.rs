@@ -87,6 +87,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         sync_interval_s: 60,
         sync_jitter_s: 30,
         rate_down: 0,
+        rate_up: 0,
         store_max: 0,
         retention: Vec::new(),
         attachments: Vec::new(),

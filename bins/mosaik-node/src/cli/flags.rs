@@ -82,6 +82,9 @@ pub(crate) struct RunFlags {
     /// Bytes of events and files a second taken from all peers together [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     rate_down: Option<String>,
+    /// Bytes a second sent to all peers together [default: no limit]
+    #[arg(long, value_name = "BYTES", help_heading = NODE)]
+    rate_up: Option<String>,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -137,6 +140,7 @@ impl RunFlags {
             sync_interval: self.sync_interval.or(weaker.sync_interval),
             sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
             rate_down: self.rate_down.or(weaker.rate_down),
+            rate_up: self.rate_up.or(weaker.rate_up),
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -164,7 +168,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 28] = [
+    let said: [(&config::Key, Vec<String>); 29] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -185,6 +189,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::SYNC_INTERVAL, text(&run.sync_interval)),
         (&config::SYNC_JITTER, text(&run.sync_jitter)),
         (&config::RATE_DOWN, text(&run.rate_down)),
+        (&config::RATE_UP, text(&run.rate_up)),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

@@ -70,6 +70,8 @@ pub const SYNC_JITTER: Key =
     old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
 /// Bytes a second of runs taken from peers.
 pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
+/// See [`Config::rate_up`](super::Config::rate_up).
+pub const RATE_UP: Key = key("rate_up", "MOSAIK_RATE_UP", Kind::Number);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
@@ -88,7 +90,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 28] = [
+pub const KEYS: [&Key; 29] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -109,6 +111,7 @@ pub const KEYS: [&Key; 28] = [
     &SYNC_INTERVAL,
     &SYNC_JITTER,
     &RATE_DOWN,
+    &RATE_UP,
     &STORE_MAX,
     &RETENTION,
     &ATTACHMENTS,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 26] = [
+const SAMPLES: [(&str, &str, &str); 27] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -22,6 +22,7 @@ const SAMPLES: [(&str, &str, &str); 26] = [
     ("sync_interval", "7", "8"),
     ("sync_jitter", "9", "10"),
     ("rate_down", "1000", "2000"),
+    ("rate_up", "3000", "4000"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),
@@ -201,6 +202,7 @@ fn a_bad_value_is_named_with_its_place() {
         (&SYNC_INTERVAL, "1.5"),
         (&SYNC_JITTER, "-1"),
         (&RATE_DOWN, "1k"),
+        (&RATE_UP, "1k"),
         (&LOG_FORMAT, "xml"),
         (&NAME, "a\nb"),
     ] {

@@ -86,7 +86,7 @@ impl Reader {
     /// Reads to the end of the stream. An error: what came last is not to be told.
     async fn read(&mut self) -> Result<ReadEnd, ReadEnd> {
         let shared = self.shared.clone();
-        let rate = shared.rate.as_deref();
+        let rate = shared.rate_down.as_deref();
         loop {
             let piece = tokio::select! {
                 biased;

@@ -40,6 +40,7 @@ pub(crate) fn config(seed: u8) -> NetConfig {
         relay_ca: None,
         reach: Reach::Lab,
         rate_down: None,
+        rate_up: None,
         mdns: false,
         shelf: None,
         gossip: false,

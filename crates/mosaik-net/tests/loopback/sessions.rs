@@ -302,3 +302,38 @@ async fn a_rate_holds_for_all_sessions_together() {
     assert!(progress > 0, "slow frames were not told");
     assert!(progress <= 2 * (2 + took / 500), "{progress} in {took} ms");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_up_holds_for_all_sessions_together_and_a_farewell_does_not_wait_for_it() {
+    let limited = NetConfig { rate_up: Some(100_000), ..config(9) };
+    let mut limited = Node::start_with(limited, INBOX).await;
+    let (mut ada, mut ben) = (Node::start(1).await, Node::start(2).await);
+    let (_, to_ada) = connect(&mut ada, &mut limited).await;
+    let (_, to_ben) = connect(&mut ben, &mut limited).await;
+    let start = Instant::now();
+    for _ in 0..4 {
+        limited.send(to_ada.session, &bulky(25_000));
+        limited.send(to_ben.session, &bulky(25_000));
+    }
+    let frame = |input| matches!(input, Input::Frame { .. }).then_some(());
+    for peer in [&mut ada, &mut ben] {
+        for _ in 0..4 {
+            peer.until("a frame", frame).await;
+        }
+    }
+    // 200,000 bytes, 25,000 of them at once.
+    let took = start.elapsed().as_millis();
+    assert!((1500..20_000).contains(&took), "{took} ms");
+    for _ in 0..40 {
+        limited.send(to_ada.session, &bulky(25_000));
+    }
+    let start = Instant::now();
+    limited.close(to_ada.session, ByeCode::Leaving, "the node is stopping");
+    let bye = |input| match input {
+        Input::Frame { message: Message::Bye(bye), .. } => Some(bye.code),
+        _ => None,
+    };
+    assert_eq!(ada.until("a goodbye", bye).await, ByeCode::Leaving);
+    // A million bytes would take ten seconds at that rate.
+    assert!(start.elapsed().as_secs() < 9, "{:?}", start.elapsed());
+}
