@@ -16,7 +16,7 @@ use mosaik_core::{
 
 use crate::{
     hint::Hint,
-    message::{Bye, FrameError, Message},
+    message::{Bye, FrameError, Message, Probe, ProbeId, Probed, SessionWay},
     peers::Unforgettable,
 };
 
@@ -200,6 +200,19 @@ pub enum Input {
         /// Whom.
         peer: NodeId,
     },
+    /// The way that a session takes now. Said before a frame of which the answer tells it.
+    Way {
+        /// Which session.
+        session: SessionId,
+        /// Its way.
+        way: SessionWay,
+    },
+    /// A person wants to know which nodes a message reaches, and how soon. Answered by
+    /// [`Effect::ProbeBegun`], and then by [`Effect::ProbeAnswered`] for each node that answers.
+    Probe {
+        /// Chosen by the caller.
+        token: u64,
+    },
     /// A person wants a peer to be forgotten. Answered by [`Effect::Forgotten`].
     Forget {
         /// Whom.
@@ -256,6 +269,29 @@ pub enum Effect {
         token: u64,
         /// The session over which the answer came, or why none came, in words.
         answer: Result<SessionId, String>,
+    },
+    /// A probe is on its way, or why it isn't, in words: times are counted from here.
+    ProbeBegun {
+        /// The caller's.
+        token: u64,
+        /// As it was sent.
+        result: Result<Probe, String>,
+    },
+    /// A node has answered this node's probe; each does once.
+    ProbeAnswered {
+        /// What it says.
+        answer: Probed,
+        /// Its clock against this node's, in milliseconds, if there is a session with it.
+        clock_offset_ms: Option<i64>,
+    },
+    /// Another node's probe came, and was answered: for the log.
+    ProbeCame {
+        /// Its name.
+        id: ProbeId,
+        /// The neighbour that passed it on.
+        from: NodeId,
+        /// Sessions that it had come over.
+        hops: u8,
     },
     /// What came of [`Input::Forget`].
     Forgotten {

@@ -4,9 +4,11 @@
 
 mod frame;
 
+use std::fmt;
+
 use mosaik_core::{
     feed::Tip,
-    id::{AuthorId, EventId},
+    id::{AuthorId, EventId, NodeId},
     run::VerifiedRun,
     trie::{Hash, Prefix},
 };
@@ -42,10 +44,12 @@ pub fn version_in_common(ours: (u64, u64), theirs: (u64, u64)) -> Option<u64> {
 pub const ZSTD: u64 = 1;
 /// Capability: a `Ping` is answered.
 pub const PING: u64 = 1 << 8;
+/// Capability: a `Probe` is answered and passed on.
+pub const PROBE: u64 = 1 << 9;
 /// What this code can do.
-pub const CAPABILITIES: u64 = ZSTD | PING;
+pub const CAPABILITIES: u64 = ZSTD | PING | PROBE;
 /// Each capability that has a name, for people.
-pub const CAPABILITY_NAMES: [(u64, &str); 2] = [(ZSTD, "zstd"), (PING, "ping")];
+pub const CAPABILITY_NAMES: [(u64, &str); 3] = [(ZSTD, "zstd"), (PING, "ping"), (PROBE, "probe")];
 
 /// 8 bytes that stand for a hash or an item between two peers in one session.
 pub type Short = [u8; 8];
@@ -66,7 +70,7 @@ pub struct Greet {
 pub struct Hello {
     /// Name and version of the program.
     pub software: String,
-    /// Bits: [`ZSTD`], [`PING`].
+    /// Bits: [`ZSTD`], [`PING`], [`PROBE`].
     pub capabilities: u64,
     /// The largest frame it takes, in bytes.
     pub frame_max: u32,
@@ -213,6 +217,104 @@ impl LackReason {
     }
 }
 
+/// A question to all nodes of the network, passed on from session to session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// Random: no other probe has it.
+    pub id: ProbeId,
+    /// The node that asks.
+    pub origin: NodeId,
+    /// When it asked, by its own clock: Unix ms.
+    pub sent_ms: u64,
+    /// Sessions that it has come over when it arrives, from 1.
+    pub hops: u8,
+}
+
+/// What names a probe.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeId(pub [u8; 16]);
+
+impl fmt::Display for ProbeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ProbeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A node's answer to a probe. It goes back the way that the probe came, and nobody signs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// Which probe.
+    pub id: ProbeId,
+    /// The node that answers.
+    pub node: NodeId,
+    /// What its people call it: a claim.
+    pub name: String,
+    /// When it got the probe, by its own clock: Unix ms.
+    pub received_ms: u64,
+    /// Sessions that the probe had come over.
+    pub hops: u8,
+    /// The node at the other end of the last one.
+    pub from: NodeId,
+    /// The way that the last one took.
+    pub way: SessionWay,
+}
+
+/// The way that a session takes between its two nodes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SessionWay {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// UDP to a private address.
+    Lan,
+    /// UDP.
+    Direct,
+    /// A relay passes the packets on.
+    Relay,
+    /// A way of a later version.
+    Other(u8),
+}
+
+impl SessionWay {
+    /// The byte on the wire.
+    pub fn as_u8(self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Lan => 1,
+            Self::Direct => 2,
+            Self::Relay => 3,
+            Self::Other(way) => way,
+        }
+    }
+
+    /// The way of a byte.
+    pub fn from_u8(byte: u8) -> Self {
+        match byte {
+            0 => Self::Unknown,
+            1 => Self::Lan,
+            2 => Self::Direct,
+            3 => Self::Relay,
+            way => Self::Other(way),
+        }
+    }
+
+    /// The word for people, as `peers` has it; none where it is not known.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Lan => Some("lan"),
+            Self::Direct => Some("direct"),
+            Self::Relay => Some("relay"),
+            Self::Unknown | Self::Other(_) => None,
+        }
+    }
+}
+
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -335,6 +437,10 @@ pub enum Message {
     Ping(u64),
     /// 131
     Pong(u64),
+    /// 132
+    Probe(Probe),
+    /// 133
+    Probed(Probed),
     /// A type of 128 or more that is unknown here.
     Skipped(u8),
 }

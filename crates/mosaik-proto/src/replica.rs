@@ -12,6 +12,7 @@ mod inputs;
 mod news;
 mod notices;
 mod pings;
+mod probes;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +23,8 @@ use mosaik_core::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use self::pings::Pings;
 pub use self::status::{Lag, Progress, SessionStatus, Totals};
+use self::{pings::Pings, probes::Probes};
 use crate::{
     Fault,
     asks::Asks,
@@ -105,6 +106,7 @@ pub struct Replica {
     own_feed_until_ms: Option<u64>,
     totals: Totals,
     pings: Pings,
+    probes: Probes,
     twin: Option<u64>,
     /// Pairs of sessions of one node id that were told of each other.
     twins_told: BTreeSet<(SessionId, SessionId)>,
@@ -189,6 +191,7 @@ impl Replica {
             waiting: Vec::new(),
             totals: Totals::default(),
             pings: Pings::default(),
+            probes: Probes::default(),
             twin: None,
             twins_told: BTreeSet::new(),
             synced_strict_ms: None,
@@ -249,6 +252,12 @@ impl Replica {
                 self.end_session(now, session, PeerState::Lost, &reason, effects);
             }
             Input::Ping { token, peer } => self.on_ping(now, token, peer, effects),
+            Input::Probe { token } => self.probe(now, token, effects),
+            Input::Way { session, way } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.way = way;
+                }
+            }
             Input::Forget { peer } => {
                 let result = self.peers.forget(&peer);
                 ledger.set_meta(META_PEERS, &self.peers.encode(now.wall_ms))?;

@@ -33,7 +33,7 @@ use crate::{
     asks::Asks,
     carrier::{Effect, Now, Role, SessionId},
     feeds::{Feeds, Wall},
-    message::{Ask, Bye, ByeCode, FRAME_MAX, Hello, Message, ZSTD},
+    message::{Ask, Bye, ByeCode, FRAME_MAX, Hello, Message, Probe, Probed, SessionWay, ZSTD},
     reconcile::{Comparison, Held, Stray},
     serve::Serve,
 };
@@ -78,6 +78,10 @@ pub(crate) enum Notice {
     Twin(u64),
     /// The peer answers the ping with this token.
     Pong(SessionId, u64),
+    /// A probe came.
+    Probe(SessionId, Probe),
+    /// An answer to a probe came.
+    Probed(SessionId, Probed),
     /// It is over; the carrier is told.
     Over(SessionId, Bye),
 }
@@ -106,6 +110,8 @@ pub(crate) struct Session {
     pub(crate) is_neighbour: bool,
     /// The round trip when the connection came up, in milliseconds.
     pub(crate) rtt_ms: Option<u32>,
+    /// The way that it takes, as the carrier last said.
+    pub(crate) way: SessionWay,
     binding: Vec<u8>,
     state: State,
     /// The version that both speak; 0 before the greeting.
@@ -166,6 +172,7 @@ impl Session {
             role,
             is_neighbour: false,
             rtt_ms: None,
+            way: SessionWay::Unknown,
             version: 0,
             opened_ms: now_ms,
             binding,
@@ -207,6 +214,11 @@ impl Session {
     /// The version of the protocol that both speak; 0 before the greeting.
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Bytes handed to the carrier that have not left it.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued
     }
 
     /// What the peer said of itself.
@@ -327,6 +339,14 @@ impl Session {
             }
             Message::Pong(token) => {
                 shared.notices.push(Notice::Pong(self.id, token));
+                return Ok(());
+            }
+            Message::Probe(probe) => {
+                shared.notices.push(Notice::Probe(self.id, probe));
+                return Ok(());
+            }
+            Message::Probed(probed) => {
+                shared.notices.push(Notice::Probed(self.id, probed));
                 return Ok(());
             }
             Message::Greet(_) | Message::Hello(_) => {

@@ -5,7 +5,7 @@ use mosaik_core::{
     event::{Draft, Event, Hasher, Kind, Payload},
     feed::Tip,
     hlc::Hlc,
-    id::{AuthorId, EventId, Fingerprint},
+    id::{AuthorId, EventId, Fingerprint, NodeId},
     run::VerifiedRun,
     trie::Prefix,
 };
@@ -13,7 +13,7 @@ use mosaik_proto::{
     hint::Hint,
     message::{
         Ask, Bye, ByeCode, FRAME_MAX, FrameError, FrontierItem, Greet, Hello, Items, LackReason,
-        Message, Payloads, Reason, Want, frame_len, run_frame,
+        Message, Payloads, Probe, ProbeId, Probed, Reason, SessionWay, Want, frame_len, run_frame,
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -113,6 +113,32 @@ fn want() -> impl Strategy<Value = Want> {
     )
 }
 
+fn probe() -> impl Strategy<Value = Probe> {
+    (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<u64>(), any::<u8>()).prop_map(
+        |(id, origin, sent_ms, hops)| Probe {
+            id: ProbeId(id),
+            origin: NodeId(origin),
+            sent_ms,
+            hops,
+        },
+    )
+}
+
+fn probed() -> impl Strategy<Value = Probed> {
+    let ids = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 32]>());
+    (ids, "[a-z ]{0,64}", any::<u64>(), any::<u8>(), any::<u8>()).prop_map(
+        |((id, node, from), name, received_ms, hops, way)| Probed {
+            id: ProbeId(id),
+            node: NodeId(node),
+            name,
+            received_ms,
+            hops,
+            from: NodeId(from),
+            way: SessionWay::from_u8(way),
+        },
+    )
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let greet = (0u64..9, 0u64..9, any::<[u8; 32]>()).prop_map(|(low, high, proof)| Greet {
         app: "mosaik-node/sync".into(),
@@ -157,6 +183,8 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(Message::Twin),
         any::<u64>().prop_map(Message::Ping),
         any::<u64>().prop_map(Message::Pong),
+        probe().prop_map(Message::Probe),
+        probed().prop_map(Message::Probed),
     ]
 }
 

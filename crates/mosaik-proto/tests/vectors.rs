@@ -17,8 +17,9 @@ use mosaik_proto::{
     carrier::Addresses,
     hint::{Hint, Presence},
     message::{
-        Ask, Bye, ByeCode, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads,
-        Reason, Short, Want, frame_len, read_item, run_frame, version_in_common,
+        Ask, Bye, ByeCode, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads, Probe,
+        ProbeId, Probed, Reason, SessionWay, Short, Want, frame_len, read_item, run_frame,
+        version_in_common,
     },
     proof::{declines_digest, membership_proof, short_hash},
 };
@@ -161,6 +162,21 @@ fn message(of: &Json, hasher: &Hasher) -> Message {
         "Ping" => Message::Ping(number(of, "token")),
         "Pong" => Message::Pong(number(of, "token")),
         "Twin" => Message::Twin(number(of, "boot")),
+        "Probe" => Message::Probe(Probe {
+            id: ProbeId(array(of, "id")),
+            origin: NodeId(array(of, "origin")),
+            sent_ms: number(of, "sent_ms"),
+            hops: number(of, "hops") as u8,
+        }),
+        "Probed" => Message::Probed(Probed {
+            id: ProbeId(array(of, "id")),
+            node: NodeId(array(of, "node")),
+            name: text(of, "name").to_owned(),
+            received_ms: number(of, "received_ms"),
+            hops: number(of, "hops") as u8,
+            from: NodeId(array(of, "from")),
+            way: SessionWay::from_u8(number(of, "way") as u8),
+        }),
         name => panic!("a message called {name}"),
     }
 }
@@ -179,7 +195,7 @@ fn every_message_has_the_frame_of_the_format() {
         kinds.push(frame[4]);
     }
     kinds.dedup();
-    let all: Vec<u8> = (1..=14).chain(128..=131).collect();
+    let all: Vec<u8> = (1..=14).chain(128..=133).collect();
     assert_eq!(kinds, all);
 }
 

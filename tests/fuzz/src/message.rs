@@ -4,12 +4,13 @@ use std::sync::LazyLock;
 
 use mosaik_core::{
     feed::Tip,
-    id::{AuthorId, EventId},
+    id::{AuthorId, EventId, NodeId},
     trie::Prefix,
 };
 use mosaik_proto::message::{
     APP, Ask, Bye, ByeCode, FRAME_MAX, FRAME_MIN, FrontierItem, Greet, Hello, Items, LackReason,
-    Message, Payloads, Reason, Want, ZSTD, frame_len, run_frame,
+    Message, Payloads, Probe, ProbeId, Probed, Reason, SessionWay, Want, ZSTD, frame_len,
+    run_frame,
 };
 use rand::RngExt;
 
@@ -122,10 +123,25 @@ pub(super) fn random(chance: &mut Chance) -> Message {
             Message::Lack(author, tip, LackReason::from_u8(chance.random_range(0..4)))
         }
         14 => Message::Again(bytes::number(chance)),
-        _ => match chance.random_range(0..5) {
+        _ => match chance.random_range(0..7) {
             0 => Message::Bye(Bye::new(ByeCode::from_u8(chance.random_range(0..10)), "so long")),
             1 => Message::Ping(bytes::number(chance)),
             2 => Message::Pong(bytes::number(chance)),
+            3 => Message::Probe(Probe {
+                id: ProbeId(chance.random()),
+                origin: NodeId(chance.random()),
+                sent_ms: bytes::number(chance),
+                hops: chance.random_range(0..20),
+            }),
+            4 => Message::Probed(Probed {
+                id: ProbeId(chance.random()),
+                node: NodeId(chance.random()),
+                name: "n".repeat(chance.random_range(0..=64)),
+                received_ms: bytes::number(chance),
+                hops: chance.random_range(0..20),
+                from: NodeId(chance.random()),
+                way: SessionWay::from_u8(chance.random_range(0..6)),
+            }),
             _ => Message::Twin(bytes::number(chance)),
         },
     }

@@ -165,6 +165,17 @@ def pong(token):
     return Message(131, "Pong", varint(token), token=token)
 
 
+def probe(name, origin, sent, hops):
+    body = name + origin + varint(sent) + bytes([hops])
+    return Message(132, "Probe", body, id=name.hex(), origin=origin.hex(), sent_ms=sent, hops=hops)
+
+
+def probed(name, node, called, received, hops, last, way):
+    body = name + node + text(called) + varint(received) + bytes([hops]) + last + bytes([way])
+    fields = {"id": name.hex(), "node": node.hex(), "name": called, "received_ms": received}
+    return Message(133, "Probed", body, **fields, hops=hops, **{"from": last.hex()}, way=way)
+
+
 def read_tip(reader, least=1):
     pair = reader.varint(), reader.raw(32)
     if pair[0] < least:
@@ -252,6 +263,8 @@ READ = {
     129: lambda r: twin(r.varint()),
     130: lambda r: ping(r.varint()),
     131: lambda r: pong(r.varint()),
+    132: lambda r: probe(r.raw(16), r.raw(32), r.varint(), r.u8()),
+    133: lambda r: probed(r.raw(16), r.raw(32), r.text(64), r.varint(), r.u8(), r.raw(32), r.u8()),
 }
 
 
@@ -328,6 +341,12 @@ def _messages():
     yield twin(MS)
     yield ping(300)
     yield pong(300)
+    name, node, near = deterministic("a probe", 16), deterministic("a node"), deterministic("another node")
+    yield probe(name, node, MS, 1)
+    yield probe(name, node, 2**64 - 1, 255)
+    yield probed(name, node, "kitchen", MS + 40, 2, near, 2)
+    for way in (0, 1, 3, 255):
+        yield probed(name, near, "", 0, 1, node, way)
 
 
 def long_run():
@@ -421,6 +440,9 @@ def _bad():
     yield bye(0, "x" * 257).frame()
     yield frame(14, b"\0\1\xff")
     yield frame(128, b"\x80\0")
+    node = deterministic("a node")
+    yield probed(bytes(16), node, "n" * 65, MS, 1, node, 0).frame()
+    yield frame(133, probed(bytes(16), node, "n", MS, 1, node, 0).body.replace(b"\x01n", b"\x01\xff", 1))
     data = long_run()
     small = compress(data)
     yield frame(9, b"\2" + sized(data))

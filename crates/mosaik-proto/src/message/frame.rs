@@ -13,7 +13,7 @@ use mosaik_core::{
     codec::{ReadError, Reader, Writer},
     event::Hasher,
     feed::{self, Tip},
-    id::{AuthorId, EventId},
+    id::{AuthorId, EventId, NodeId},
     limits::{PAYLOAD_LEN_MAX, TIPS_MAX},
     run::{Run, RunError, VerifiedRun},
     trie::{LEAF_MAX, Prefix},
@@ -23,8 +23,8 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
     Ask, BYE_TEXT_MAX, Bye, ByeCode, FRAME_MAX, FRAME_MIN, FrontierItem, Greet, Hello, Items,
-    LOCATOR_MAX, LackReason, Message, NAME_LEN_MAX, PAGE_ITEMS_MAX, Payloads, RUN_BYTES_MAX,
-    Reason, Short, Want,
+    LOCATOR_MAX, LackReason, Message, NAME_LEN_MAX, PAGE_ITEMS_MAX, Payloads, Probe, ProbeId,
+    Probed, RUN_BYTES_MAX, Reason, SessionWay, Short, Want,
 };
 
 /// Why a frame ends the session.
@@ -125,6 +125,8 @@ impl Message {
             Self::Twin(_) => 129,
             Self::Ping(_) => 130,
             Self::Pong(_) => 131,
+            Self::Probe(_) => 132,
+            Self::Probed(_) => 133,
             Self::Skipped(kind) => *kind,
         }
     }
@@ -189,6 +191,15 @@ impl Message {
             Self::Twin(boot) => {
                 writer.varint(*boot);
             }
+            Self::Probe(probe) => {
+                writer.raw(&probe.id.0).raw(probe.origin.as_bytes());
+                writer.varint(probe.sent_ms).u8(probe.hops);
+            }
+            Self::Probed(probed) => {
+                writer.raw(&probed.id.0).raw(probed.node.as_bytes()).str(&probed.name);
+                writer.varint(probed.received_ms).u8(probed.hops);
+                writer.raw(probed.from.as_bytes()).u8(probed.way.as_u8());
+            }
             Self::Skipped(_) => {}
         }
     }
@@ -252,7 +263,22 @@ impl Message {
             129 => Self::Twin(reader.varint()?),
             130 => Self::Ping(reader.varint()?),
             131 => Self::Pong(reader.varint()?),
-            132.. => Self::Skipped(kind),
+            132 => Self::Probe(Probe {
+                id: ProbeId(reader.array()?),
+                origin: NodeId(reader.array()?),
+                sent_ms: reader.varint()?,
+                hops: reader.u8()?,
+            }),
+            133 => Self::Probed(Probed {
+                id: ProbeId(reader.array()?),
+                node: NodeId(reader.array()?),
+                name: reader.str(NAME_LEN_MAX)?.to_owned(),
+                received_ms: reader.varint()?,
+                hops: reader.u8()?,
+                from: NodeId(reader.array()?),
+                way: SessionWay::from_u8(reader.u8()?),
+            }),
+            134.. => Self::Skipped(kind),
             _ => return Ok(None),
         }))
     }

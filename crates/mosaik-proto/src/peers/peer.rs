@@ -126,6 +126,14 @@ impl Peer {
         }
     }
 
+    /// When it was last here, or said by gossip that it is there: Unix ms; 0 for never.
+    pub fn last_sign_ms(&self) -> u64 {
+        // A session that lasts is confirmed at its end.
+        let seen = self.whereabouts.values().map(|known| known.seen_ms).max();
+        let seen_ms = seen.filter(|_| self.heard_ms > 0).unwrap_or(0);
+        self.heard_ms.max(self.said.1).max(seen_ms)
+    }
+
     /// In which state it is.
     pub fn state(&self) -> PeerState {
         match self.outcome {

@@ -52,6 +52,8 @@ impl Replica {
                     }
                 }
                 Notice::Pong(id, token) => self.pings.answered(id, token, effects),
+                Notice::Probe(id, probe) => self.on_probe(now, id, &probe, effects),
+                Notice::Probed(id, probed) => self.on_probed(now, id, probed, effects),
                 Notice::Over(id, bye) => self.on_over(now, id, &bye, effects),
             }
         }
@@ -162,6 +164,7 @@ impl Replica {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.asks.close(id);
         self.pings.ended(id, &session.peer, reason, effects);
+        self.probes.ended(id);
         self.twins_told.retain(|(a, b)| *a != id && *b != id);
         if let Some(declines) = session.peer_declines() {
             self.remember_declines(session.peer, declines);

@@ -30,6 +30,8 @@ pub struct Totals {
     pub violations: u64,
     /// Runs and items of declined authors.
     pub declined: u64,
+    /// Probes and answers to them that were too many, or not what they can be.
+    pub probes_dropped: u64,
 }
 
 /// How far a node is.

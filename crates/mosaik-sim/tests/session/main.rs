@@ -9,6 +9,7 @@ mod full;
 mod greeting;
 mod newcomer;
 mod peers;
+mod probes;
 mod runs;
 mod silence;
 mod transcript;
