@@ -16,6 +16,7 @@ mod look;
 mod network;
 mod output;
 mod ping;
+mod probe;
 mod qr;
 mod run;
 mod serve;
@@ -93,6 +94,8 @@ pub(crate) enum Noun {
               value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// Ask all nodes of the network for an answer, at most once a minute: who is reached, and how soon
+    Probe(probe::ProbeFlags),
     /// The 16 meeting points of the network in the DHT
     #[command(visible_alias = "slots")]
     Slot {
@@ -711,6 +714,7 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
                     write::peer(&client, verb, json).await
                 }
                 Noun::Ping { peer, count } => ping::ping(&client, peer, count, json).await,
+                Noun::Probe(flags) => probe::probe(&client, flags, json).await,
                 noun => look::look(&client, noun, json).await,
             }
         }

@@ -9,7 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mosaik_api::document::{Peer, Slot, State};
+use mosaik_api::document::{Peer, Probe, Slot, State};
 use mosaik_core::{
     feed::Tip,
     id::{AuthorId, NodeId},
@@ -73,6 +73,16 @@ pub enum Request {
     Surroundings {
         /// Told at once.
         reply: oneshot::Sender<Surroundings>,
+    },
+    /// Send a probe to all nodes that can be reached.
+    Probe {
+        /// Told when it is on its way, or why it isn't.
+        reply: oneshot::Sender<Result<Probe, String>>,
+    },
+    /// What has come so far of the last probe, if one was sent since the start.
+    Probed {
+        /// Told at once.
+        reply: oneshot::Sender<Option<Probe>>,
     },
     /// Forget all that is known of a peer.
     Forget {
@@ -325,6 +335,25 @@ impl Handle {
     /// [`WriteError::Stopping`].
     pub async fn surroundings(&self) -> Result<Surroundings, WriteError> {
         self.ask(|reply| Request::Surroundings { reply }).await
+    }
+
+    /// Sends a probe to all nodes that can be reached: at most one a minute. What comes of it is told by
+    /// [`Self::probed`]; the inner error says in words why none was sent.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn probe(&self) -> Result<Result<Probe, String>, WriteError> {
+        self.ask(|reply| Request::Probe { reply }).await
+    }
+
+    /// What has come so far of the last probe, if one was sent since the start.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn probed(&self) -> Result<Option<Probe>, WriteError> {
+        self.ask(|reply| Request::Probed { reply }).await
     }
 
     /// Forgets all that is known of a peer.

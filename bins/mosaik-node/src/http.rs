@@ -108,6 +108,7 @@ fn router(app: App) -> Router {
         .route("/peers/{peer}/unblock", post(write::unblock))
         .route("/peers/{peer}/forget", post(write::forget))
         .route("/peers/{peer}/ping", post(wait::ping))
+        .route("/probe", get(wait::probed).post(wait::probe))
         .route("/slots", get(look::slots))
         .route("/slots/stream", get(stream::slots))
         .route("/frontier", get(look::frontier))

@@ -20,6 +20,7 @@ mod import;
 pub mod log;
 pub mod meters;
 pub mod node;
+mod observation;
 mod owner;
 pub mod reads;
 pub mod record_id;

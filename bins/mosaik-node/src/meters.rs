@@ -28,6 +28,7 @@ pub struct Meters {
     events_duplicate: AtomicU64,
     violations: AtomicU64,
     declined: AtomicU64,
+    probes_dropped: AtomicU64,
     batches: AtomicU64,
     batches_us: AtomicU64,
     last_event_us: AtomicU64,
@@ -80,6 +81,7 @@ impl Meters {
         self.events_duplicate.store(batch.totals.events_duplicate, Relaxed);
         self.violations.store(batch.totals.violations, Relaxed);
         self.declined.store(batch.totals.declined, Relaxed);
+        self.probes_dropped.store(batch.totals.probes_dropped, Relaxed);
         let new = batch.events.saturating_sub(self.events.load(Relaxed));
         if new > 0 {
             self.events_written.fetch_add(batch.written, Relaxed);
@@ -126,6 +128,7 @@ impl Meters {
             ("runs_duplicate_total", &self.runs_duplicate),
             ("sessions_violated_total", &self.violations),
             ("declined_total", &self.declined),
+            ("probes_dropped_total", &self.probes_dropped),
         ];
         for (name, number) in counters {
             line(name, "counter", get(number));

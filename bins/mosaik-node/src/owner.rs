@@ -10,6 +10,7 @@
 //!   reopened, a new replica is built from it. Until that succeeds reads go on, nothing is
 //!   acknowledged, and the snapshot says why. A crash and a failed commit share this one way back.
 
+mod probing;
 mod retain;
 mod room;
 mod work;
@@ -36,6 +37,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use self::{
+    probing::Probing,
     retain::Retention,
     room::Room,
     work::{Carrying, Outcome, Pending, Taken, Work},
@@ -112,6 +114,7 @@ pub(crate) struct Owner {
     pings: BTreeMap<u64, (Instant, oneshot::Sender<Result<Pong, String>>)>,
     /// Who waits for a peer to be forgotten.
     forgetting: Vec<(NodeId, oneshot::Sender<Result<(), Unforgettable>>)>,
+    probing: Probing,
     /// Open sessions, until this node or the peer closes them.
     open: HashMap<SessionId, NodeId>,
     strangers: Strangers,
@@ -149,6 +152,7 @@ impl Owner {
             replicated: Vec::new(),
             pings: BTreeMap::new(),
             forgetting: Vec::new(),
+            probing: Probing::default(),
             open: HashMap::new(),
             strangers: Strangers::default(),
             slots: None,
@@ -287,6 +291,15 @@ impl Owner {
                 self.pings.insert(token, (Instant::now(), reply));
                 taken.inputs.push(Input::Ping { token, peer });
             }
+            Request::Probe { reply } => {
+                self.next_token += 1;
+                self.probing.ask(self.next_token, reply);
+                taken.inputs.push(Input::Probe { token: self.next_token });
+            }
+            Request::Probed { reply } => {
+                let wall_ms = self.now().wall_ms;
+                drop(reply.send(self.probing.report(self.replica.as_ref(), wall_ms)));
+            }
             Request::Forget { peer, reply } => {
                 self.forgetting.push((peer, reply));
                 taken.inputs.push(Input::Forget { peer });
@@ -343,6 +356,9 @@ impl Owner {
             replica.set_full(now, is_full, batch, &mut effects)?;
             replica.handle_timeout(now, batch, &mut effects)?;
             for input in inputs {
+                if let Some(way) = probing::way(&input, &self.carriers) {
+                    replica.handle(now, way, batch, &mut effects)?;
+                }
                 replica.handle(now, input, batch, &mut effects)?;
             }
             Carrying::new(now, &mut replica, batch, &mut effects, &mut token, &mut done)
@@ -426,6 +442,10 @@ impl Owner {
                     drop(reply.send(answer.as_ref().map(pong).map_err(Clone::clone)));
                 }
                 return;
+            }
+            Effect::ProbeBegun { .. } | Effect::ProbeAnswered { .. } | Effect::ProbeCame { .. } => {
+                let wall_ms = self.now().wall_ms;
+                return self.probing.note(effect, self.replica.as_ref(), wall_ms);
             }
             Effect::Forgotten { peer, result } => {
                 for (_, reply) in self.forgetting.extract_if(.., |(waiting, _)| waiting == peer) {
@@ -529,6 +549,7 @@ impl Owner {
         // The replica that would have answered is gone.
         self.pings.clear();
         self.forgetting.clear();
+        self.probing.clear();
         self.degraded = Some(why);
         self.shown = None;
         self.reopen_at = Some(Instant::now());
@@ -564,6 +585,7 @@ impl Owner {
         // Whoever waits is told that nothing came of it.
         self.pings.clear();
         self.forgetting.clear();
+        self.probing.clear();
         let why = self.degraded.clone().unwrap_or_default();
         for work in works {
             match work {

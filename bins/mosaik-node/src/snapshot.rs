@@ -263,7 +263,7 @@ fn turned_away(stranger: &Stranger) -> Peer {
     }
 }
 
-fn shown_state(state: PeerState) -> ShownState {
+pub(crate) fn shown_state(state: PeerState) -> ShownState {
     match state {
         PeerState::Connected => ShownState::Connected,
         PeerState::Dialing => ShownState::Dialing,

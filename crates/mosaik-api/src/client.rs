@@ -27,8 +27,8 @@ use crate::{
     PREFIX,
     document::{
         Attached, Attachments, BlobChanged, Conflicts, Doctor, Event, Events, Feeds, Frontier,
-        Identity, Imported, PeerChanged, Peers, Pinged, Record, Records, Slots, Status, View,
-        Waited, Written,
+        Identity, Imported, PeerChanged, Peers, Pinged, Probe, Record, Records, Slots, Status,
+        View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
@@ -323,6 +323,16 @@ impl Client {
     pub async fn ping(&self, peer: &str) -> Result<Pinged, ClientError> {
         let path = format!("/peers/{}/ping", encode(peer));
         self.send(Method::POST, &path, &serde_json::Map::new()).await
+    }
+
+    /// Sends a probe to all nodes that can be reached; a node may do that once a minute.
+    pub async fn probe(&self) -> Result<Probe, ClientError> {
+        self.send(Method::POST, "/probe", &serde_json::Map::new()).await
+    }
+
+    /// What has come so far of the last probe.
+    pub async fn probed(&self) -> Result<Probe, ClientError> {
+        self.get("/probe").await
     }
 
     /// Forgets all that is known of a peer.

@@ -269,6 +269,81 @@ pub struct Pinged {
     pub reason: Option<String>,
 }
 
+/// `GET` and `POST /probe`: what has come so far of the last probe that this node sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The version of this document.
+    pub schema: u32,
+    /// What names the probe: 32 hex digits.
+    pub id: String,
+    /// The node that sent it: this one.
+    pub node: String,
+    /// When, by its own clock.
+    pub sent_ms: u64,
+    /// How long ago that is.
+    pub elapsed_ms: f64,
+    /// Other nodes that are known: those that answered, and those that gave a sign of life within the last
+    /// hour and have neither left nor been turned away.
+    pub known: u64,
+    /// How many of them have answered.
+    pub answered: u64,
+    /// Within how many milliseconds the probe reached so many of those that answered: half the round trip
+    /// of each. None before the first answer.
+    pub propagation_ms: Option<Percentiles>,
+    /// One a node, the soonest first.
+    pub answers: Vec<ProbeAnswer>,
+    /// The known ones that have not answered.
+    pub silent: Vec<SilentNode>,
+}
+
+/// Of some times the ones that so many percent of them don't exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// Half of them.
+    pub p50: f64,
+    /// Three of four.
+    pub p75: f64,
+    /// Nine of ten.
+    pub p90: f64,
+    /// All but one of a hundred.
+    pub p99: f64,
+}
+
+/// A node's answer to a probe. Nobody signs it: a member of the network can lie.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeAnswer {
+    /// Its node id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Sessions that the probe came over.
+    pub hops: u8,
+    /// The node id at the other end of the last one.
+    pub from: String,
+    /// The way of the last one, as in [`Peer::path`], if it is known.
+    pub path: Option<String>,
+    /// From the probe to the answer, measured here.
+    pub rtt_ms: f64,
+    /// Half of that: what the percentiles are made of. No clock but this node's counts.
+    pub propagation_ms: f64,
+    /// When it got the probe, by its own clock.
+    pub received_ms: u64,
+    /// How long after the sending that was, once its clock is corrected by what its greeting told of it:
+    /// of nodes with a session alone, and no better than the time that the greeting took.
+    pub received_after_ms: Option<f64>,
+}
+
+/// A known node that has not answered a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentNode {
+    /// Its node id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: String,
+    /// How it stands.
+    pub state: PeerState,
+}
+
 /// Where a peer was said to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownAddress {

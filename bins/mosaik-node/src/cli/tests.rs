@@ -115,6 +115,8 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
         "peer unblock 3f2a",
         "peer forget 3f2a",
         "ping 3f2a --count 1",
+        "probe",
+        "probe --timeout 5 --csv - --plot probe.svg",
         "slots list",
         "slots --watch --json",
         "slots list --watch",

@@ -195,6 +195,8 @@ async fn what_is_refused_has_its_code_and_writes_nothing() {
     assert_eq!(code(client.ping("3f2a").await), Code::Invalid);
     let pinged = client.ping(&"3f".repeat(32)).await.expect("an answer of the node");
     assert!(!pinged.answered && pinged.reason.is_some_and(|reason| reason.contains("address")));
+    assert_eq!(code(client.probe().await), Code::Failed);
+    assert_eq!(code(client.probed().await), Code::NotFound);
     assert_eq!(client.status().await.expect("a status").events, 1);
     node.stopped().await;
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use mosaik_api::{
     SCHEMA,
-    document::{Events, PayloadState, PeerState, Pinged, Waited},
+    document::{Events, PayloadState, PeerState, Pinged, Probe, Waited},
     failure::Code,
     json::to_json,
     request::{Condition, Wait},
@@ -219,6 +219,20 @@ pub(super) async fn ping(State(app): State<App>, peer: Segment) -> Answer<Pinged
         address: path.map(|path| path.remote),
         reason: answer.err(),
     }))
+}
+
+/// Sends a probe. It is for who asks again to see what comes of it.
+pub(super) async fn probe(State(app): State<App>) -> Answer<Probe> {
+    match app.handle.probe().await? {
+        Ok(begun) => Ok(Json(begun)),
+        Err(reason) => Err(Refused::new(Code::Failed, reason)),
+    }
+}
+
+/// What has come of the last probe.
+pub(super) async fn probed(State(app): State<App>) -> Answer<Probe> {
+    let none = || Refused::new(Code::NotFound, "this node has sent no probe since its start");
+    app.handle.probed().await?.map(Json).ok_or_else(none)
 }
 
 fn connected(shown: &Snapshot) -> u64 {

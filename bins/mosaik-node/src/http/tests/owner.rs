@@ -170,6 +170,12 @@ impl Owner {
             Request::Ping { reply, .. } => {
                 let _ = reply.send(Err("no address of it is known".to_owned()));
             }
+            Request::Probe { reply } => {
+                let _ = reply.send(Err("no connected peer answers probes".to_owned()));
+            }
+            Request::Probed { reply } => {
+                let _ = reply.send(None);
+            }
             Request::Forget { reply, .. } => {
                 let _ = reply.send(Err(Unforgettable::Busy));
             }
