@@ -6,6 +6,7 @@
 
 mod convergence;
 mod joining;
+mod probe;
 mod slots;
 mod twin;
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, demo, logs, print, up};
+use crate::{bench, demo, logs, print, probe, up};
 
 /// Clusters of real mosaik-node processes on one machine, without internet.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ enum Verb {
     Logs(Logs),
     /// Tell the story in under a minute: join by id, islands, a crash, convergence.
     Demo,
+    /// Kill and start nodes, send a probe, and hold its report against what the nodes logged.
+    Probe(Probe),
     /// Measure what nodes do beside what this machine can do, and print a table.
     Bench(bench::Bench),
 }
@@ -57,6 +59,20 @@ pub(crate) struct Logs {
     pub(crate) dir: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Probe {
+    /// How many nodes.
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = clap::value_parser!(u32).range(2..=200))]
+    pub(crate) nodes: u32,
+    /// Which nodes probe and die: another number, others.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
@@ -71,6 +87,7 @@ pub(crate) async fn main() -> ExitCode {
         Verb::Up(up) => up::up(up).await,
         Verb::Logs(logs) => logs::logs(logs).await,
         Verb::Demo => demo::demo().await,
+        Verb::Probe(asked) => probe::probe(asked).await,
         Verb::Bench(asked) => Box::pin(bench::bench(asked)).await,
     };
     match done {

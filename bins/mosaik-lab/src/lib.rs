@@ -9,6 +9,7 @@
 //! - [`cluster`]: a directory, a DHT, a relay and nodes that know one network id.
 //! - [`dht`], [`relay`]: the two, in this process, on 127.0.0.1 only; [`dht::stub`] has storage nodes
 //!   that misbehave as told.
+//! - [`probe`]: a probe among nodes that die and come back, held against their logs.
 //! - [`lock`]: one cluster at a time on a machine.
 //! - [`wait`]: conditions with a deadline. Nothing here sleeps and hopes.
 //!
@@ -24,6 +25,7 @@ pub mod lock;
 mod logs;
 pub mod node;
 mod print;
+pub mod probe;
 pub mod process;
 pub mod relay;
 mod running;
