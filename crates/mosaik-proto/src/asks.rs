@@ -182,6 +182,19 @@ impl Claims {
         self.place(tip).is_ok_and(|at| self.tips[at].sessions.contains(&session))
     }
 
+    /// The least tip below `tip` that `session` alone claims and that is not asked for: where there is no
+    /// room for both, the greater is worth more, for a feed has seldom branches and brings the lesser along.
+    fn lesser(&self, session: SessionId, tip: Tip) -> Option<Tip> {
+        let asked = self.open().map_or(&[][..], |open| &open.tips);
+        let is_its_own =
+            |claim: &&Claim| claim.sessions == [session] && !asked.contains(&claim.tip);
+        self.tips
+            .iter()
+            .filter(is_its_own)
+            .map(|claim| claim.tip)
+            .find(|lesser| lesser.seq < tip.seq)
+    }
+
     /// Whether anybody else claims anything.
     fn has_others(&self, session: SessionId) -> bool {
         let others = |claim: &Claim| claim.sessions.iter().any(|other| *other != session);
@@ -254,12 +267,15 @@ impl Asks {
     ) -> bool {
         let known = self.authors.get(&author);
         let is_known = known.is_some_and(|claims| claims.place(&tip).is_ok());
+        let is_full = known.is_some_and(|claims| claims.tips.len() >= TIPS_MAX) && !is_known;
+        let lesser = known.filter(|_| is_full).and_then(|claims| claims.lesser(session, tip));
         let has_room = match known {
             _ if self.claimants >= CLAIMANTS_MAX => {
                 known.is_some_and(|claims| claims.has(session, &tip))
             }
             None => self.authors.len() < AUTHORS_MAX && self.tips < CLAIMS_MAX,
-            Some(claims) => is_known || (claims.tips.len() < TIPS_MAX && self.tips < CLAIMS_MAX),
+            Some(_) if is_full => lesser.is_some(),
+            Some(_) => is_known || self.tips < CLAIMS_MAX,
         };
         if !has_room {
             return false;
@@ -269,6 +285,9 @@ impl Asks {
             self.authors.insert(author, claims);
         }
         self.change(&author, |claims| {
+            claims.tips.retain(|claim| Some(claim.tip) != lesser);
+            // A feed that grows while it is fetched: what is expected of it decides on its credit.
+            claims.missing = claims.missing.max(gap);
             let at = claims.place(&tip).unwrap_or_else(|at| {
                 // Exactly so much room: most authors have one.
                 claims.tips.reserve_exact(1);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use mosaik_core::feed::{Ledger, Tip};
+use mosaik_core::{
+    feed::{Ledger, Tip},
+    run::VerifiedRun,
+};
 
 use super::Replica;
 use crate::{
@@ -10,11 +13,22 @@ use crate::{
     carrier::{Effect, Now},
     hint::{Hint, INLINE_RUN_MAX, Presence},
     peers::PeerState,
-    session::{Shared, settle_claims},
+    session::{Shared, UNASKED_MAX, settle_claims},
 };
 
 /// Presence is told at most this often, in milliseconds.
 const PRESENCE_GAP_MS: u64 = 1_000;
+
+/// The first of own runs, encoded: as many as a session takes at the most that nobody asked for.
+fn may_go_unasked(fresh: &[VerifiedRun]) -> Vec<Vec<u8>> {
+    let mut room = UNASKED_MAX;
+    let fits = |run: &&VerifiedRun| {
+        let rest = room.checked_sub(run.encoded_len());
+        room = rest.unwrap_or(room);
+        rest.is_some()
+    };
+    fresh.iter().take_while(fits).map(VerifiedRun::encode).collect()
+}
 
 impl Replica {
     /// Tells every session what has become durable in this batch, and gossip what is this node's.
@@ -29,16 +43,14 @@ impl Replica {
         let own = self.feeds.own_author();
         // Sessions alone are quicker, and lose nothing.
         let by_gossip = !fresh.is_empty() && self.reaches_more_by_gossip();
-        let is_heard = by_gossip || !self.sessions.is_empty();
-        for run in fresh.iter().filter(|_| is_heard) {
-            let bytes = run.encode();
-            let small = by_gossip && bytes.len() <= INLINE_RUN_MAX;
+        if !self.sessions.is_empty() {
+            let unasked = may_go_unasked(&fresh);
             for session in self.sessions.values_mut() {
-                session.tell(run, &bytes, small, effects);
+                session.tell_own(&fresh, &unasked, by_gossip, effects);
             }
-            if small {
-                effects.push(Effect::Gossip(Hint::Run(run.clone())));
-            }
+        }
+        for run in fresh.iter().filter(|run| by_gossip && run.encoded_len() <= INLINE_RUN_MAX) {
+            effects.push(Effect::Gossip(Hint::Run(run.clone())));
         }
         if let Some(last) = fresh.last().filter(|_| by_gossip)
             && last.encoded_len() > INLINE_RUN_MAX

@@ -12,6 +12,7 @@ use crate::{
     asks::{HEAD_WAIT_MS, Next},
     carrier::Effect,
     feeds::Taken,
+    hint::INLINE_RUN_MAX,
     message::{LackReason, Message, Want},
     serve::{Serve, Served, long_locator, short_locator},
 };
@@ -234,25 +235,37 @@ impl Session {
         Ok(true)
     }
 
-    /// Tells of a run that was just written here, encoded in `bytes`: the run itself where it may go
-    /// unasked, else its head. A gossip neighbour has the run from gossip if it goes there.
-    pub(crate) fn tell(
+    /// Tells of runs that were just written here, one upon the other, of which the first are encoded in
+    /// `unasked`: these themselves, as far as they may go unasked, and of the rest the last head. Whoever
+    /// asks for that gets all before it; a head for each would be more than anybody notes. A gossip
+    /// neighbour has small runs from gossip if they go there.
+    pub(crate) fn tell_own(
         &mut self,
-        run: &VerifiedRun,
-        bytes: &[u8],
+        runs: &[VerifiedRun],
+        unasked: &[Vec<u8>],
         by_gossip: bool,
         effects: &mut Vec<Effect>,
     ) {
-        let author = run.author();
-        if !self.tells() || self.skip.contains(&author) {
+        let Some(last) = runs.last() else { return };
+        if !self.tells() || self.skip.contains(&last.author()) {
             return;
         }
-        if !(by_gossip && self.is_neighbour) && self.unasked + bytes.len() <= UNASKED_MAX {
+        let comes_by_gossip =
+            |bytes: &[u8]| by_gossip && self.is_neighbour && bytes.len() <= INLINE_RUN_MAX;
+        let room = UNASKED_MAX.saturating_sub(self.unasked);
+        let mut len = 0;
+        let fits = |bytes: &&Vec<u8>| {
+            len += bytes.len();
+            !comes_by_gossip(bytes) && len <= room
+        };
+        let told = unasked.iter().take_while(fits).count();
+        for bytes in &unasked[..told] {
             self.unasked += bytes.len();
             self.send_bytes(bytes, effects);
-            return;
         }
-        self.send(Message::Have(author, Tip::from(run.head())), effects);
+        if told < runs.len() {
+            self.send(Message::Have(last.author(), Tip::from(last.head())), effects);
+        }
     }
 
     /// Tells that a tip is durable here.

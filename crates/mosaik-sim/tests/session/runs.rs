@@ -1,8 +1,11 @@
 use mosaik_core::{
+    event::{Draft, Kind},
     feed::{Ledger, Tip},
+    id::{AuthorId, EventId},
     run::VerifiedRun,
     view,
 };
+use mosaik_proto::carrier::{Effect, Input};
 use mosaik_proto::message::{ByeCode, LackReason, Message, Payloads, Reason, Want};
 
 use super::wire::{Author, Node, Pair, Talk, runs};
@@ -331,4 +334,41 @@ fn a_feed_that_fits_the_credit_comes_once() {
     assert_eq!(pair.nodes[0].replica.totals().runs_duplicate, 0);
     let wants = pair.sent.iter().filter(|sent| matches!(sent.message, Message::Want(_)));
     assert_eq!(wants.count(), 1);
+}
+
+/// An import writes faster than it is fetched: a head for each of its runs would be more than the 64 that
+/// a node notes of one author, and the rest would wait for the next comparison.
+#[test]
+fn many_large_appends_in_a_row_all_come_without_another_comparison() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    pair.settle();
+    let kind = Kind::new("app.bulk").expect("a kind");
+    for batch in 0..20u8 {
+        let draft = |i: u8| Draft { kind: kind.clone(), payload: vec![batch ^ i; 40_000] };
+        let drafts = (0..25).map(draft).collect();
+        pair.nodes[0].step(Input::Append { token: 1, drafts });
+        // What is told of it goes out; no answer comes before the next is written.
+        let heads =
+            pair.nodes[0].effects.iter().filter(|effect| matches!(effect, Effect::Send { .. }));
+        assert!(heads.count() <= 3 * (usize::from(batch) + 1), "a head for each run is told");
+    }
+    pair.settle();
+    pair.pass(5_000);
+    assert!(pair.agree(), "{:?}", pair.nodes[1].replica.awaited());
+}
+
+#[test]
+fn of_more_heads_than_are_noted_of_one_author_the_last_is_asked_for() {
+    let mut talk = Talk::open(Node::new(1));
+    let author = AuthorId([7; 32]);
+    let tip = |seq: u64| Tip { seq, id: EventId([seq as u8; 32]) };
+    for seq in 1..=200 {
+        talk.say(Message::Have(author, tip(seq)));
+    }
+    talk.pass(1_000);
+    assert_eq!(talk.node.replica.awaited().tips, 64);
+    assert!(
+        talk.node.replica.lags().values().any(|lag| lag.behind == 200),
+        "the last is forgotten"
+    );
 }
