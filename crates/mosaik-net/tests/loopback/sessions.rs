@@ -175,11 +175,11 @@ async fn a_peer_that_hangs_is_lost_when_it_has_not_answered_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_on_loopback_is_direct() {
+async fn a_path_on_loopback_is_one_of_the_local_network() {
     let (mut ada, mut ben) = (Node::start(1).await, Node::start(2).await);
     let (at_ada, _) = connect(&mut ada, &mut ben).await;
     let path = ada.net.path(at_ada.session).expect("a session");
-    assert_eq!(path.via, Via::Direct);
+    assert_eq!(path.via, Via::Lan);
     assert_eq!(path.remote, ben.net.addresses().direct[0].to_string());
     assert!(path.rtt_ms < 1000, "{path:?}");
     ada.close(at_ada.session, ByeCode::Done, "");
