@@ -81,7 +81,7 @@ impl PeerBook {
     fn may_be_dialed(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
         self.peers.iter().filter(|(node, peer)| {
             let is_free = !peer.is_blocked && !peer.is_dialing;
-            is_free && !self.connections.contains_key(*node) && peer.has_address(self.wall_ms)
+            is_free && !self.connections.contains_key(*node) && peer.has_address()
         })
     }
 
@@ -319,7 +319,7 @@ impl PeerBook {
         let peer = self.peers.get(node).ok_or("nobody of this id is known here")?;
         match peer {
             _ if peer.is_blocked => Err("it is blocked here"),
-            _ if !peer.has_address(self.wall_ms) => Err("no address of it is known"),
+            _ if !peer.has_address() => Err("no address of it is known"),
             _ => self.dial(*node).ok_or("nobody of this id is known here"),
         }
     }

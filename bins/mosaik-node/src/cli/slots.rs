@@ -12,7 +12,10 @@ use mosaik_api::{
     client::Client,
     document::{Slot, Slots},
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     Failed, SlotList, SlotVerb,
@@ -81,13 +84,15 @@ async fn show(client: &Client, number: u8, json: bool) -> Result<(), Failed> {
 /// document a line.
 async fn watch(client: &Client, json: bool) -> Result<(), Failed> {
     let redraws = io::stdout().is_terminal() && !json;
+    // Before the first line: whoever has read it may press the keys.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut stream = client.follow_slots().await?;
     let mut tick = interval(REDRAW_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shown: Option<Slots> = None;
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
             next = stream.next() => match next? {
                 Some(slots) => shown = Some(slots),
                 None => {

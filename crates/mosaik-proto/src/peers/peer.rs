@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::carrier::{Addresses, Source};
 
 /// How long an address counts after it was last said or used, in milliseconds of the wall clock. An
-/// older one is kept, in case the clock was wrong, and not dialed.
+/// older one is dialed only where nothing newer is known: a clock that was never set, and then is, makes
+/// all of them look old.
 pub const ADDRESS_AGE_MAX_MS: u64 = 7 * 24 * 3_600_000;
 /// How long a peer that said it leaves is left alone, in milliseconds. It may come back where it was,
 /// knowing nobody.
@@ -151,10 +152,13 @@ impl Peer {
         self.whereabouts.iter().map(|(source, whereabouts)| (*source, whereabouts))
     }
 
-    /// All that is known of where it is, as far as it has not expired.
+    /// Where it is: what has not expired, or if there is nothing else, what has.
     pub fn addresses(&self, wall_ms: u64) -> Addresses {
         let mut all = Addresses::default();
-        for whereabouts in self.fresh(wall_ms) {
+        let is_known = |whereabouts: &&Whereabouts| !whereabouts.addresses.is_empty();
+        let none_fresh = !self.whereabouts.values().filter(is_known).any(|w| w.is_fresh(wall_ms));
+        let worth = self.whereabouts.values().filter(|w| none_fresh || w.is_fresh(wall_ms));
+        for whereabouts in worth {
             all.direct.extend(&whereabouts.addresses.direct);
             all.relays.extend(whereabouts.addresses.relays.iter().cloned());
         }
@@ -165,12 +169,8 @@ impl Peer {
         all
     }
 
-    pub(super) fn has_address(&self, wall_ms: u64) -> bool {
-        self.fresh(wall_ms).any(|whereabouts| !whereabouts.addresses.is_empty())
-    }
-
-    fn fresh(&self, wall_ms: u64) -> impl Iterator<Item = &Whereabouts> {
-        self.whereabouts.values().filter(move |whereabouts| whereabouts.is_fresh(wall_ms))
+    pub(super) fn has_address(&self) -> bool {
+        self.whereabouts.values().any(|whereabouts| !whereabouts.addresses.is_empty())
     }
 
     /// The best of the sources that say where it is.
