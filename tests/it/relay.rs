@@ -196,7 +196,7 @@ async fn a_dead_relay_is_left_for_another_and_direct_pairs_notice_nothing() {
         }
         let direct = wait::until("a direct path", STEP, || async {
             let peer = peer(&cluster.nodes[2]).await?;
-            if peer.path.as_deref() == Some("direct") { Ok(()) } else { Err(format!("{peer:?}")) }
+            if peer.path.as_deref() == Some("lan") { Ok(()) } else { Err(format!("{peer:?}")) }
         });
         direct.await?;
         let before = sessions_so_far(&cluster.nodes[2]).await?;
