@@ -1,20 +1,17 @@
 //! What works here and what doesn't, from facts to sentences.
 //!
-//! Invariant: but for [`disk_free`] pure. Facts come in, checks come out: each says what was found, and where something is
-//! amiss what still works and what to do.
+//! Invariant: but for [`disk_free`] pure. Facts come in, checks come out: each says what was found, and
+//! where something is amiss what still works and what to do.
 
 use std::{net::SocketAddr, path::Path};
 
 use mosaik_api::document::{Check, Verdict};
+use mosaik_core::hlc::{OBSERVE_AHEAD_MAX_MS, SKEW_MAX_MS};
 use mosaik_dht::Summary;
 use mosaik_net::Outlook;
 
 use crate::config::Config;
 
-/// Clocks that differ by more than this show each other's writes late, in milliseconds.
-const CLOCK_SKEW_MAX_MS: i64 = 10 * 60 * 1000;
-/// Stamps pass between clocks that agree within this, in milliseconds.
-const CLOCK_SKEW_WARN_MS: i64 = 5 * 60 * 1000;
 /// Less free space than this is soon none, in bytes.
 const DISK_FREE_WARN: u64 = 256 << 20;
 
@@ -283,10 +280,10 @@ fn clock(facts: &Facts) -> Check {
     let seconds = offset_ms.unsigned_abs() / 1000;
     let side = if offset_ms > 0 { "behind" } else { "ahead of" };
     let found = format!("{seconds} s {side} the peers' median");
-    if offset_ms.abs() <= CLOCK_SKEW_WARN_MS {
+    if offset_ms.unsigned_abs() <= OBSERVE_AHEAD_MAX_MS {
         return says("clock", Verdict::Ok, found);
     }
-    if offset_ms.abs() <= CLOCK_SKEW_MAX_MS {
+    if offset_ms.unsigned_abs() <= SKEW_MAX_MS {
         let advice = "all works, and beyond 10 min it won't: set this clock, or look at the peers'";
         return advises("clock", Verdict::Warn, found, advice);
     }

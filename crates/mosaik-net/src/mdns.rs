@@ -169,7 +169,7 @@ impl Mdns {
 }
 
 /// The addresses of an endpoint that mean something in the local network alone.
-fn private(addr: &EndpointAddr) -> BTreeSet<SocketAddr> {
+pub(crate) fn private(addr: &EndpointAddr) -> BTreeSet<SocketAddr> {
     addr.ip_addrs().filter(|address| Reach::LanOnly.allows(address)).copied().collect()
 }
 

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use iroh::{Endpoint, TransportAddr, Watcher};
-use mosaik_core::reach::Reach;
+
+use crate::mdns::private;
 
 /// What the endpoint has seen so far. Nothing is asked for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,14 +52,13 @@ pub(crate) fn of(endpoint: &Endpoint) -> Outlook {
         _ => None,
     });
     let local: Vec<SocketAddr> = direct.filter(is_own).collect();
-    let mdns_addresses = local.iter().filter(|a| a.is_ipv4() && Reach::LanOnly.allows(a)).count();
     let relays = endpoint.home_relay_status().get().into_iter().map(|relay| HomeRelay {
         url: relay.url().to_string(),
         is_connected: relay.is_connected(),
         error: relay.last_error().map(ToString::to_string),
     });
     Outlook {
-        mdns_addresses,
+        mdns_addresses: private(&addr).iter().filter(|address| address.is_ipv4()).count(),
         local,
         has_probed: report.as_ref().is_some_and(|r| r.relay_latency.iter().next().is_some()),
         udp_v4: report.as_ref().is_some_and(|report| report.udp_v4),

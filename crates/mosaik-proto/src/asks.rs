@@ -281,7 +281,7 @@ impl Asks {
             return false;
         }
         if known.is_none() {
-            let claims = Claims { missing: gap, rank: gap, ..Claims::default() };
+            let claims = Claims { rank: gap, ..Claims::default() };
             self.authors.insert(author, claims);
         }
         self.change(&author, |claims| {

@@ -110,7 +110,7 @@ impl PeerBook {
         let peer = self.peers.get(node).ok_or(Unforgettable::Unknown)?;
         match peer {
             _ if peer.is_blocked => Err(Unforgettable::Blocked),
-            _ if peer.is_dialing || self.connections.contains_key(node) => Err(Unforgettable::Busy),
+            _ if self.is_busy(node) => Err(Unforgettable::Busy),
             _ => {
                 self.peers.remove(node);
                 Ok(())

@@ -48,14 +48,13 @@ pub(super) fn first<'a>(
     room: usize,
     wall_ms: u64,
 ) -> First {
-    let mut by_source: BTreeMap<Source, BTreeMap<Rank, Option<Subnet>>> = BTreeMap::new();
+    let mut by_source: BTreeMap<Source, BTreeMap<Rank, &Peer>> = BTreeMap::new();
     for (node, peer) in due {
-        let ranks = by_source.entry(peer.best_source()).or_default();
-        ranks.insert(rank(node, peer), subnet(peer, wall_ms));
+        by_source.entry(peer.best_source()).or_default().insert(rank(node, peer), peer);
     }
     let mut turns = Vec::new();
     for (source, ranks) in by_source {
-        let turn = |(at, (rank, subnet))| (at / places(source), source, rank, subnet);
+        let turn = |(at, (rank, peer))| (at / places(source), source, rank, peer);
         turns.extend(ranks.into_iter().enumerate().map(turn));
     }
     turns.sort_unstable_by_key(|(turn, source, rank, _)| (*turn, *source, *rank));
@@ -64,11 +63,11 @@ pub(super) fn first<'a>(
         *dials.entry(subnet).or_default() += 1;
     }
     let mut first = First { nodes: Vec::new(), crowded: Vec::new() };
-    for (.., (.., node), subnet) in turns {
+    for (.., (.., node), peer) in turns {
         if first.nodes.len() == room {
             break;
         }
-        let dials = subnet.map(|subnet| dials.entry(subnet).or_default());
+        let dials = subnet(peer, wall_ms).map(|subnet| dials.entry(subnet).or_default());
         match dials {
             Some(dials) if *dials >= DIALS_PER_SUBNET_MAX => first.crowded.push(node),
             dials => {
