@@ -11,6 +11,7 @@
 //! Source: FORMAT.md beside this crate, section 1.
 
 mod reader;
+mod silence;
 
 use std::{
     pin::pin,
@@ -34,7 +35,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::reader::{ReadEnd, Reader};
+use self::{
+    reader::{ReadEnd, Reader},
+    silence::silence,
+};
 use crate::{
     SYNC_ALPN,
     connect::Shared,
@@ -239,6 +243,9 @@ async fn converse(
                 reason
             }
         },
+        () = silence(connection) => {
+            close(&Bye::new(ByeCode::Timeout, "no answer"), "lost: no answer".to_owned())
+        }
     }
 }
 

@@ -19,8 +19,9 @@ use crate::{
 const REMEMBERED_DECLINES_MAX: usize = 2 * DECLINES_MAX;
 /// How long a peer that closed an idle session is left alone, in milliseconds.
 const DONE_WAIT_MS: u64 = 60_000;
-/// How long the listener of two connections waits for their dialer to end one, in milliseconds: longer
-/// than a dead connection takes to be noticed (8 s).
+/// How long the listener of two connections waits for their dialer to end one, and how far apart two may
+/// have opened that were dialed by either side at once, in milliseconds: longer than a dead connection
+/// takes to be noticed (8 s), and than a dial takes (5 s).
 const DUPLICATE_WAIT_MS: u64 = 10_000;
 
 impl Replica {
@@ -89,7 +90,9 @@ impl Replica {
 
     /// Of two connections between the same node and boot number the one stays that the smaller id
     /// dialed. Of two that one side dialed that side keeps the newer; the other, which may have seen
-    /// them open in another order, leaves it the choice for a while.
+    /// them open in another order, leaves it the choice for a while. But who has a session dials no
+    /// other: one that was open long before the newest is dead at its other end, though the transport
+    /// here may take minutes to see it.
     pub(super) fn end_duplicates<L: Ledger>(
         &mut self,
         now: Now,
@@ -104,10 +107,13 @@ impl Replica {
             s.peer == peer && s.is_open() && s.hello().is_some_and(|hello| hello.boot == boot)
         };
         let mut same: Vec<&Session> = self.sessions.values().filter(same).collect();
-        same.sort_unstable_by_key(|s| (dialed_by_smaller(s), s.opened_ms, s.id));
+        let newest_ms = same.iter().map(|session| session.opened_ms).max().unwrap_or(0);
+        let is_young = |session: &Session| session.opened_ms + DUPLICATE_WAIT_MS > newest_ms;
+        same.sort_unstable_by_key(|s| (is_young(s), dialed_by_smaller(s), s.opened_ms, s.id));
         let Some(kept) = same.pop() else { return Ok(()) };
         let is_theirs = |session: &Session| {
-            session.role == Role::Listener
+            is_young(session)
+                && session.role == Role::Listener
                 && kept.role == Role::Listener
                 && kept.opened_ms + DUPLICATE_WAIT_MS > now.mono_ms
         };

@@ -44,6 +44,27 @@ fn a_new_connection_of_the_same_dialer_takes_the_place_of_its_dead_one() {
     assert_eq!(sessions(&pair.nodes[1]), [SessionId(2)]);
 }
 
+/// A machine that stood still sees an answer that took as long, and then waits three times that before
+/// it calls a connection dead. Whoever dials meanwhile must not be turned away for it.
+#[test]
+fn a_connection_that_only_one_end_still_believes_in_makes_room_for_a_new_one() {
+    for lost in [0, 1] {
+        for dialer in [0, 1] {
+            let mut pair = Pair::connected(Node::new(1), Node::new(2));
+            pair.pass(11_000);
+            pair.nodes[lost]
+                .step(Input::Disconnected { session: SessionId(1), reason: "lost".into() });
+            pair.connect(dialer);
+            pair.settle();
+            for node in &pair.nodes {
+                let sessions = node.replica.sessions();
+                assert_eq!(sessions.len(), 1, "lost at {lost}, dialed by {dialer}");
+                assert_eq!(sessions[0].session, SessionId(2));
+            }
+        }
+    }
+}
+
 /// Each end knows its own order only: with both choosing, both connections could be ended.
 #[test]
 fn of_two_connections_of_one_dialer_the_dialer_ends_one() {
