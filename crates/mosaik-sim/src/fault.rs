@@ -27,7 +27,14 @@ impl Cluster {
     /// The faults stop; whoever is down comes up. Who is hostile stays so.
     pub(crate) fn heal(&mut self) {
         self.island.clear();
-        let calm = Weather { slow: None, cut: 0, crash: 0, stripped: 0, ..self.weather.clone() };
+        let calm = Weather {
+            slow: None,
+            cut: 0,
+            late_end: 0,
+            crash: 0,
+            stripped: 0,
+            ..self.weather.clone()
+        };
         self.weather = calm;
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until_ms = 0;

@@ -80,6 +80,7 @@ impl Cluster {
             latency_ms: rng.random_range(1..=200),
             slow: None,
             cut: rng.random_range(0..=2),
+            late_end: 0,
             crash: 0,
             hint_loss: rng.random_range(0..=10),
             hint_copies: 0,

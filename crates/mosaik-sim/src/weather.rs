@@ -30,6 +30,8 @@ pub(crate) struct Weather {
     pub(crate) slow: Option<(usize, u64)>,
     /// In a thousand: how often a send cuts its connection at some byte.
     pub(crate) cut: u32,
+    /// In a hundred: how often one end of a connection that is gone notices it much later.
+    pub(crate) late_end: u32,
     /// In ten thousand: how often a commit fails or the node crashes in it.
     pub(crate) crash: u32,
     /// In a hundred: how often a hint is lost, comes twice, or comes late.
@@ -59,6 +61,7 @@ impl Weather {
             latency_ms: one_of(&[1, 20, 300]).into(),
             slow: None,
             cut: one_of(&[0, 5, 60]),
+            late_end: one_of(&[0, 0, 30]),
             crash: one_of(&[0, 3, 30]),
             hint_loss: one_of(&[0, 20, 90]),
             hint_copies: one_of(&[0, 0, 30]),

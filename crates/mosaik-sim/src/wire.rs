@@ -25,6 +25,8 @@ use crate::{
 const RUN: u8 = 9;
 /// How late a late hint comes, in milliseconds.
 const LATE_MS: u64 = 20_000;
+/// How much later than the other one end may notice that a connection is gone.
+const LATE_END_MS: u64 = 120_000;
 
 impl Cluster {
     pub(crate) fn carry(&mut self, index: usize, effect: Effect) {
@@ -157,12 +159,16 @@ impl Cluster {
         Ok(message)
     }
 
-    /// Ends a connection; what is under way still arrives, then both ends notice.
+    /// Ends a connection; what is under way still arrives, then both ends notice, one of them maybe late.
     pub(crate) fn close(&mut self, end: End) {
         let Some(ends) = self.network.close(end) else { return };
         self.tally.cuts += 1;
+        let is_late = self.rng.random_range(0..100) < self.weather.late_end;
+        let late = is_late
+            .then(|| (ends[self.rng.random_range(0..2)], self.rng.random_range(0..LATE_END_MS)));
         for end in ends {
-            let earliest_ms = self.now_ms + self.delay_ms(end.node, end.node);
+            let late_ms = late.filter(|(late, _)| *late == end).map_or(0, |(_, late_ms)| late_ms);
+            let earliest_ms = self.now_ms + self.delay_ms(end.node, end.node) + late_ms;
             let at_ms = self.network.arrival_ms(end, earliest_ms);
             self.at(at_ms, Timed::Closed(end));
         }
