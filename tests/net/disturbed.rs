@@ -74,8 +74,12 @@ async fn counted(node: &Node, name: &str) -> Result<usize> {
     line.and_then(|number| number.trim().parse().ok()).context(metrics.clone())
 }
 
+/// Written at one end while both are connected by `path`, so that all of it goes that way.
 async fn transfer(mut pair: Pair, path: &str) -> Result<String> {
-    pair.a.start().await?;
+    pair.start().await?;
+    pair.meet().await?;
+    until_on(&pair.a, path, DIRECT_MAX).await?;
+    until_on(&pair.b, path, DIRECT_MAX).await?;
     // Text that nobody can pack much.
     let mut random = StdRng::seed_from_u64(20);
     let mut rows = String::new();
@@ -86,14 +90,11 @@ async fn transfer(mut pair: Pair, path: &str) -> Result<String> {
         let _ = writeln!(rows, "{{\"id\":\"T-{row}\",\"text\":\"{text}\"}}");
     }
     let import = ["import", "-", "--form", "scan", "--id-column", "id", "--format", "jsonl"];
-    pair.a.run_with(&import, rows.as_bytes(), STEP).await?.ok()?;
-    pair.b.start().await?;
-    pair.meet().await?;
     let began = Instant::now();
+    pair.a.run_with(&import, rows.as_bytes(), STEP).await?.ok()?;
     let both = agreement(&[&pair.a, &pair.b], STEP).await?;
     let took = began.elapsed();
     ensure!(both.events >= (TRANSFER / ROW) as u64, "{} events", both.events);
-    until_on(&pair.b, path, STEP).await?;
     let way = if path == "relay" { "mosaik_relay" } else { "mosaik_udp" };
     let bytes = counted(&pair.b, &format!("{way}_bytes_received_total")).await?;
     ensure!(bytes > TRANSFER / 2, "{bytes} bytes came by {path}");
