@@ -36,6 +36,11 @@ pub const SYNC_ALPN: &[u8] = b"mosaik-node/sync/1";
 /// is given up: four missed in a row.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const IDLE_MAX: Duration = Duration::from_secs(8);
+/// The same for each path of a connection. While a path seems alive nothing goes by another: after a
+/// host has got another address, what it wrote would wait for iroh's 15 s. Paths over a relay keep
+/// iroh's 30 s.
+const PATH_KEEP_ALIVE: Duration = Duration::from_secs(3);
+const PATH_IDLE_MAX: Duration = Duration::from_secs(7);
 /// Bytes that a peer may have on their way to this node, and this node to a peer: what one
 /// connection can pin in memory. iroh's own figures allow over 180 MB.
 const RECEIVE_WINDOW: u32 = 2 << 20;
@@ -164,6 +169,8 @@ fn routes(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
 fn transport() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .keep_alive_interval(KEEP_ALIVE)
+        .default_path_keep_alive_interval(PATH_KEEP_ALIVE)
+        .default_path_max_idle_timeout(PATH_IDLE_MAX)
         .max_idle_timeout(Some(IDLE_MAX.try_into().expect("8 s is within QUIC's range")))
         .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
