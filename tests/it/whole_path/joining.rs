@@ -198,10 +198,15 @@ fn is_direct(peer: &Peer) -> Result<()> {
 async fn ping(cluster: &mut Cluster) -> Result<()> {
     let [n1, n2] = &mut cluster.nodes[..] else { unreachable!("two nodes") };
     let other = n2.identity().await?.node;
-    let seen = peer(n1, n2).await?;
+    // Whoever was dialed learns by slot or gossip where the other is.
+    let located = wait::until("an address of the other", STEP, async || {
+        let seen = peer(n1, n2).await.map_err(|error| format!("{error:#}"))?;
+        let is_known = seen.known_addresses.iter().any(|known| !known.expired);
+        if is_known { Ok(seen) } else { Err(format!("{seen:?}")) }
+    });
+    let seen = located.await?;
     ensure!(seen.protocol == Some(1) && seen.software.starts_with("mosaik-node"), "{seen:?}");
     ensure!((seen.events_behind, seen.events_ahead) == (Some(0), Some(0)), "{seen:?}");
-    ensure!(seen.known_addresses.iter().any(|known| !known.expired), "{seen:?}");
     n1.run(&["status", "--check"]).await?.ok()?;
     let doctor: Doctor = n1.run(&["doctor", "--json"]).await?.json()?;
     let verdict = |name: &str| doctor.checks.iter().find(|check| check.name == name);
