@@ -81,9 +81,9 @@ pub struct Config {
     pub sync_interval_s: u64,
     /// Up to so many seconds are added to it, drawn anew each round.
     pub sync_jitter_s: u64,
-    /// Bytes a second of runs taken from all peers together; 0: no limit.
+    /// Bytes a second, of files too, that are taken from all peers together; 0: no limit.
     pub rate_down: u64,
-    /// Bytes a second that are sent to all peers together; 0: no limit.
+    /// Bytes a second, of files too, that are sent to all peers together; 0: no limit.
     pub rate_up: u64,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,

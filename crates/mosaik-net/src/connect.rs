@@ -71,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) news: mpsc::UnboundedSender<sync::News>,
     pub(crate) hasher: Hasher,
     pub(crate) rate_down: Option<Arc<Rate>>,
-    pub(crate) rate_up: Option<Rate>,
+    pub(crate) rate_up: Option<Arc<Rate>>,
     pub(crate) reach: Reach,
     pub(crate) relays: RelaySetting,
     pub(crate) relay_only: bool,

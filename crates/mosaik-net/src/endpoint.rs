@@ -41,11 +41,17 @@ const IDLE_MAX: Duration = Duration::from_secs(8);
 /// iroh's 30 s.
 const PATH_KEEP_ALIVE: Duration = Duration::from_secs(3);
 const PATH_IDLE_MAX: Duration = Duration::from_secs(7);
-/// Bytes that a peer may have on their way to this node, and this node to a peer: what one
-/// connection can pin in memory. iroh's own figures allow over 180 MB.
-const RECEIVE_WINDOW: u32 = 2 << 20;
+/// Bytes that a peer may have on their way to this node in a stream, and in a connection so many times
+/// that; and this node to a peer: what one connection can pin in memory. iroh's own figures allow over
+/// 180 MB.
 const STREAM_WINDOW: u32 = 512 << 10;
+const STREAMS_IN_WINDOW: u32 = 4;
 const SEND_WINDOW: u64 = 2 << 20;
+/// Under a limit a peer may have as much on its way in a stream as is read in so many seconds, and at
+/// least so many bytes: what waits here unread has come above the limit, and a peer that hears nothing of
+/// what was read for long takes this end for dead.
+const WINDOW_S: u64 = 2;
+const STREAM_WINDOW_MIN: u32 = 16 << 10;
 /// Streams that a peer may have open in each direction: sync uses one, gossip one for each topic,
 /// files one for each that is fetched.
 const STREAMS_MAX: u8 = 16;
@@ -70,9 +76,10 @@ pub struct NetConfig {
     pub relay_ca: Option<PathBuf>,
     /// Which addresses are dialed and told.
     pub reach: Reach,
-    /// Bytes a second that are read of all sessions together; `None`: as they come.
+    /// Bytes a second that are read of all sessions and files together; `None`: as they come.
     pub rate_down: Option<u64>,
-    /// Bytes a second that are written to all sessions together; `None`: as fast as they go.
+    /// Bytes a second that are written to all sessions, and served of all files, together; `None`: as
+    /// fast as they go.
     pub rate_up: Option<u64>,
     /// Whether to announce this node on the local network, and to look for others there.
     pub mdns: bool,
@@ -123,7 +130,7 @@ pub(crate) async fn bind(
         .alpns(alpns)
         .relay_mode(mode)
         .ca_tls_config(relay::authorities(config.relay_ca.as_deref())?)
-        .transport_config(transport())
+        .transport_config(transport(config.rate_down))
         .hooks(hook);
     if config.reach != Reach::Public || config.relay_only {
         builder = builder.portmapper_config(PortmapperConfig::Disabled);
@@ -166,14 +173,16 @@ fn routes(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
     others
 }
 
-fn transport() -> QuicTransportConfig {
+fn transport(rate_down: Option<u64>) -> QuicTransportConfig {
+    let read = rate_down.and_then(|rate| u32::try_from(rate.saturating_mul(WINDOW_S)).ok());
+    let window = read.map_or(STREAM_WINDOW, |bytes| bytes.clamp(STREAM_WINDOW_MIN, STREAM_WINDOW));
     QuicTransportConfig::builder()
         .keep_alive_interval(KEEP_ALIVE)
         .default_path_keep_alive_interval(PATH_KEEP_ALIVE)
         .default_path_max_idle_timeout(PATH_IDLE_MAX)
         .max_idle_timeout(Some(IDLE_MAX.try_into().expect("8 s is within QUIC's range")))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW))
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(window * STREAMS_IN_WINDOW))
+        .stream_receive_window(VarInt::from_u32(window))
         .send_window(SEND_WINDOW)
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into())

@@ -35,7 +35,7 @@ use crate::{
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
     mdns::{Mdns, Neighbours},
     outlook::{self, Outlook},
-    rate::Rate,
+    rate::{Place, Rate},
     relay::Homes,
     sync::{Handle, News},
 };
@@ -129,7 +129,13 @@ impl Net {
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
         let neighbours = Arc::new(Neighbours::default());
-        let rate_down = config.rate_down.map(Rate::new).map(Arc::new);
+        let [rate_down, rate_up] =
+            [config.rate_down, config.rate_up].map(|rate| rate.map(Rate::new).map(Arc::new));
+        let for_files = |rate: &Option<Arc<Rate>>| rate.clone().map(Place::new);
+        let serving = config
+            .shelf
+            .clone()
+            .map(|shelf| Serving::new(shelf, for_files(&rate_up).map(Arc::new), counters.clone()));
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
@@ -137,14 +143,14 @@ impl Net {
             news: news_sender,
             hasher: hasher.clone(),
             rate_down: rate_down.clone(),
-            rate_up: config.rate_up.map(Rate::new),
+            rate_up,
             reach: config.reach,
             relays: config.relays,
             relay_only: config.relay_only,
             neighbours: neighbours.clone(),
             gate: gate.clone(),
             gossip: gossip.clone(),
-            serving: config.shelf.clone().map(|shelf| Serving::new(shelf, counters.clone())),
+            serving,
             counters: counters.clone(),
             sessions: AtomicU64::new(1),
             stop: stop_seen,
@@ -184,7 +190,8 @@ impl Net {
         });
         let fetcher = config.shelf.map(|shelf| {
             let (fetcher, orders) = Fetcher::new();
-            tasks.spawn(blobs::run(endpoint.clone(), shelf, rate_down, counters.clone(), orders));
+            let rate = for_files(&rate_down);
+            tasks.spawn(blobs::run(endpoint.clone(), shelf, rate, counters.clone(), orders));
             fetcher
         });
         Ok(Self {

@@ -1,6 +1,14 @@
-//! A limit on the bytes that are read, or written, for all sessions together.
+//! A limit on the bytes that are read, or written, for all sessions and files together.
+//!
+//! Invariants:
+//! - Who takes of a rate takes turns, in pieces of an eighth of a second's worth at the most.
+//! - All files together are one of those who take turns: a session never stands behind more than one
+//!   piece of a file, and files go on beside sessions that never pause.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -39,6 +47,36 @@ impl Rate {
     }
 }
 
+/// The one place that all files have among the sessions that share a rate.
+#[derive(Debug)]
+pub(crate) struct Place {
+    rate: Arc<Rate>,
+    /// Held by the file whose turn it is; they get it in the order in which they ask.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Place {
+    pub(crate) fn new(rate: Arc<Rate>) -> Self {
+        Self { rate, turn: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn bytes_per_s(&self) -> u64 {
+        self.rate.bytes_per_s
+    }
+
+    /// As [`Rate::take`], piece by piece, when it is this one's turn.
+    pub(crate) async fn take(&self, bytes: usize) {
+        let _turn = self.turn.lock().await;
+        let piece_max = piece_max(Some(&self.rate));
+        let mut rest = bytes;
+        while rest > 0 {
+            let piece = rest.min(piece_max);
+            self.rate.take(piece).await;
+            rest -= piece;
+        }
+    }
+}
+
 /// The most that goes in one piece: an eighth of a second's worth.
 pub(crate) fn piece_max(rate: Option<&Rate>) -> usize {
     rate.map_or(PIECE_MAX, |rate| {
@@ -72,5 +110,40 @@ mod tests {
         let start = Instant::now();
         rate.take(1000).await;
         assert!(start.elapsed() >= Duration::from_millis(740), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_stands_behind_one_piece_of_a_file_however_many_there_are() {
+        let rate = Arc::new(Rate::new(8000));
+        let place = Arc::new(Place::new(rate.clone()));
+        let mut files = tokio::task::JoinSet::new();
+        for _ in 0..32 {
+            let place = place.clone();
+            files.spawn(async move { place.take(16_000).await });
+        }
+        for _ in 0..20 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            let start = Instant::now();
+            rate.take(100).await;
+            assert!(start.elapsed() <= Duration::from_millis(300), "{:?}", start.elapsed());
+        }
+        assert!(!files.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_never_pauses_and_the_files_get_as_much() {
+        let rate = Arc::new(Rate::new(8000));
+        let place = Place::new(rate.clone());
+        let session = async {
+            for _ in 0..100 {
+                rate.take(1000).await;
+            }
+        };
+        let start = Instant::now();
+        tokio::select! {
+            () = session => panic!("the files were kept waiting"),
+            () = place.take(80_000) => {}
+        }
+        assert!(start.elapsed() >= Duration::from_secs(19), "{:?}", start.elapsed());
     }
 }

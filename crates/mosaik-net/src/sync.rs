@@ -396,7 +396,7 @@ impl Writer<'_> {
     /// long as that may take.
     async fn write(&mut self, frame: &[u8]) -> Result<(), WriteEnd> {
         let mut rest = frame;
-        let piece_max = piece_max(self.shared.rate_up.as_ref());
+        let piece_max = piece_max(self.shared.rate_up.as_deref());
         while !rest.is_empty() {
             let by = self.farewell_by.unwrap_or_else(|| Instant::now() + STALL_MAX);
             let written = tokio::select! {
@@ -425,7 +425,8 @@ impl Writer<'_> {
 
     /// Waits until what was written is within the rate, unless the session is about to end.
     async fn keep_rate(&mut self, bytes: usize) -> Result<(), WriteEnd> {
-        let Some(rate) = self.shared.rate_up.as_ref().filter(|_| self.farewell_by.is_none()) else {
+        let Some(rate) = self.shared.rate_up.as_deref().filter(|_| self.farewell_by.is_none())
+        else {
             return Ok(());
         };
         tokio::select! {

@@ -82,7 +82,7 @@ pub(crate) struct RunFlags {
     /// Bytes of events and files a second taken from all peers together [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     rate_down: Option<String>,
-    /// Bytes a second sent to all peers together [default: no limit]
+    /// Bytes of events and files a second sent to all peers together [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     rate_up: Option<String>,
     /// Bytes that the store may take on its disk [default: no limit]

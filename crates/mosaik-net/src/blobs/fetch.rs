@@ -42,7 +42,7 @@ use super::{
     ALPN,
     shelf::{Shelf, ShelfError, other, to_hash},
 };
-use crate::{counters::Counters, rate::Rate, sync::code};
+use crate::{counters::Counters, rate::Place, sync::code};
 
 /// How long a dial may take.
 const DIAL_MAX: Duration = Duration::from_secs(5);
@@ -106,7 +106,7 @@ impl Fetching {
 struct Shared {
     endpoint: Endpoint,
     shelf: Arc<Shelf>,
-    rate: Option<Arc<Rate>>,
+    rate: Option<Place>,
     counters: Arc<Counters>,
     connections: Mutex<HashMap<NodeId, Connection>>,
 }
@@ -115,7 +115,7 @@ struct Shared {
 pub(crate) async fn run(
     endpoint: Endpoint,
     shelf: Arc<Shelf>,
-    rate: Option<Arc<Rate>>,
+    rate: Option<Place>,
     counters: Arc<Counters>,
     mut orders: Orders,
 ) {

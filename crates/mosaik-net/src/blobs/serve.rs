@@ -19,10 +19,16 @@ use tokio::{
 use tracing::debug;
 
 use super::shelf::Shelf;
-use crate::counters::Counters;
+use crate::{counters::Counters, rate::Place};
 
 /// Requests served at once, of all peers. A guess: each costs a file handle and the stream's window.
 const SERVED_MAX: usize = 32;
+/// Under a limit so few requests are served at once that each gets a block in this time: a peer to whom
+/// nothing comes for 20 s gives up.
+const BLOCK_EVERY_S: u64 = 10;
+/// Bytes of a block, and of a pair of hashes that goes with it.
+const BLOCK_LEN: u64 = 16 << 10;
+const HASHES_LEN: u64 = 64;
 /// How long a peer may take to send its request, and to take the next 16 KiB.
 const STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -42,13 +48,28 @@ const MASK: EventMask = EventMask {
 pub(crate) struct Serving {
     shelf: Arc<Shelf>,
     places: Arc<Semaphore>,
+    rate: Option<Arc<Place>>,
     counters: Arc<Counters>,
 }
 
 impl Serving {
-    pub(crate) fn new(shelf: Arc<Shelf>, counters: Arc<Counters>) -> Self {
-        Self { shelf, places: Arc::new(Semaphore::new(SERVED_MAX)), counters }
+    /// Serves what is on the shelf, within `rate`.
+    pub(crate) fn new(
+        shelf: Arc<Shelf>,
+        rate: Option<Arc<Place>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(served_max(rate.as_deref().map(Place::bytes_per_s))));
+        Self { shelf, places, rate, counters }
     }
+}
+
+/// Requests that are served at once.
+fn served_max(bytes_per_s: Option<u64>) -> usize {
+    let fitting = bytes_per_s.map(|rate| rate.saturating_mul(BLOCK_EVERY_S) / BLOCK_LEN);
+    fitting.map_or(SERVED_MAX, |fitting| {
+        usize::try_from(fitting).unwrap_or(SERVED_MAX).clamp(1, SERVED_MAX)
+    })
 }
 
 /// Serves one connection to its end. The gate has let it in.
@@ -109,7 +130,12 @@ async fn answer(serving: &Serving, pair: StreamPair, mut asked: mpsc::Receiver<P
                     let _ = message.tx.send(answer).await;
                 }
                 Ok(Some(ProviderMessage::Throttle(message))) => {
-                    serving.counters.blob_bytes_served.add(message.inner.size);
+                    let size = message.inner.size;
+                    serving.counters.blob_bytes_served.add(size);
+                    // The next block is written when this one is paid for.
+                    if let Some(rate) = &serving.rate {
+                        rate.take(usize::try_from(size + HASHES_LEN).unwrap_or(usize::MAX)).await;
+                    }
                     let _ = message.tx.send(Ok(())).await;
                 }
                 Ok(Some(ProviderMessage::ObserveRequestReceived(message))) => {
