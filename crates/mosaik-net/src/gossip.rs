@@ -45,7 +45,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{blobs, budget::Delivery, counters::Counters, sync::code};
+use crate::{blobs, budget::Delivery, counters::Counters, reason::speaks_not, sync::code};
 
 /// Bytes of one gossip message, gossip's own header included: the same at all nodes.
 pub const MESSAGE_LEN_MAX: usize = 4096;
@@ -230,9 +230,13 @@ pub(crate) struct Topic {
 struct Introduction {
     /// For which session; a new one begins anew.
     session: SessionId,
-    at: Instant,
+    /// None: the peer speaks no gossip.
+    at: Option<Instant>,
     again_after: Duration,
 }
+
+/// A peer that speaks no gossip: a metered one, for which each further attempt costs a handshake.
+struct NoGossip(NodeId);
 
 impl Topic {
     /// Runs until `hints` ends or gossip does.
@@ -248,12 +252,12 @@ impl Topic {
             };
         let mut neighbours: HashSet<NodeId> = HashSet::new();
         let mut introductions: HashMap<NodeId, Introduction> = HashMap::new();
-        let mut tasks: JoinSet<()> = JoinSet::new();
+        let mut tasks: JoinSet<Result<(), NoGossip>> = JoinSet::new();
         loop {
             let next = introductions
                 .iter()
                 .filter(|(peer, _)| !neighbours.contains(*peer))
-                .map(|(_, introduction)| introduction.at)
+                .filter_map(|(_, introduction)| introduction.at)
                 .min();
             tokio::select! {
                 hint = hints.recv() => {
@@ -271,7 +275,7 @@ impl Topic {
                 () = self.gate.changed.notified() => {
                     let dialed = self.gate.dialed();
                     introductions.retain(|peer, known| dialed.get(peer) == Some(&known.session));
-                    let at = Instant::now() + INTRODUCE_AFTER;
+                    let at = Some(Instant::now() + INTRODUCE_AFTER);
                     for (peer, session) in dialed {
                         let new = Introduction { session, at, again_after: AGAIN_AFTER };
                         introductions.entry(peer).or_insert(new);
@@ -280,11 +284,11 @@ impl Topic {
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let now = Instant::now();
                     for (peer, introduction) in &mut introductions {
-                        if introduction.at > now || neighbours.contains(peer) {
+                        if introduction.at.is_none_or(|at| at > now) || neighbours.contains(peer) {
                             continue;
                         }
                         let is_first = introduction.again_after == AGAIN_AFTER;
-                        introduction.at = now + introduction.again_after;
+                        introduction.at = Some(now + introduction.again_after);
                         introduction.again_after =
                             (introduction.again_after * 2).min(AGAIN_AFTER_MAX);
                         // The first is for the peer's sake as well: it may have no neighbour yet.
@@ -293,13 +297,24 @@ impl Topic {
                         }
                     }
                 }
-                Some(_) = tasks.join_next() => {}
+                Some(ended) = tasks.join_next() => {
+                    if let Ok(Err(NoGossip(peer))) = ended
+                        && let Some(introduction) = introductions.get_mut(&peer)
+                    {
+                        introduction.at = None;
+                    }
+                }
             }
         }
     }
 
     /// Opens a connection, hands it to gossip, and only then asks gossip to join the peer.
-    fn introduce(&self, peer: NodeId, sender: &GossipSender, tasks: &mut JoinSet<()>) {
+    fn introduce(
+        &self,
+        peer: NodeId,
+        sender: &GossipSender,
+        tasks: &mut JoinSet<Result<(), NoGossip>>,
+    ) {
         let Ok(id) = EndpointId::from_bytes(peer.as_bytes()) else { return };
         let (endpoint, gossip, sender) =
             (self.endpoint.clone(), self.gossip.clone(), sender.clone());
@@ -307,13 +322,20 @@ impl Topic {
             // Where it is, the endpoint knows from the session.
             let connection = match timeout(INTRODUCE_MAX, endpoint.connect(id, ALPN)).await {
                 Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return debug!(peer = %peer.short(), %error, "not introduced"),
-                Err(_) => return debug!(peer = %peer.short(), "not introduced in time"),
+                Ok(Err(error)) => {
+                    debug!(peer = %peer.short(), %error, "not introduced");
+                    return if speaks_not(&error) { Err(NoGossip(peer)) } else { Ok(()) };
+                }
+                Err(_) => {
+                    debug!(peer = %peer.short(), "not introduced in time");
+                    return Ok(());
+                }
             };
             if gossip.handle_connection(connection).await.is_ok() {
                 // A failure means that the topic is closed.
                 let _ = sender.join_peers(vec![id]).await;
             }
+            Ok(())
         });
     }
 

@@ -66,6 +66,23 @@ pub(crate) fn of_dial(error: &ConnectError) -> String {
     }
 }
 
+/// Whether the other end lives and doesn't speak the protocol that it was dialed for.
+pub(crate) fn speaks_not(error: &ConnectError) -> bool {
+    let (ConnectError::Connecting {
+        source: ConnectingError::ConnectionError { source, .. }, ..
+    }
+    | ConnectError::Connection { source, .. }) = error
+    else {
+        return false;
+    };
+    let no_protocol = TransportErrorCode::crypto(ALERT_NO_PROTOCOL);
+    match source {
+        ConnectionError::ConnectionClosed(close) => close.error_code == no_protocol,
+        ConnectionError::TransportError(error) => error.code == no_protocol,
+        _ => false,
+    }
+}
+
 fn by_transport(code: TransportErrorCode, text: &str) -> String {
     if code == TransportErrorCode::crypto(ALERT_NO_PROTOCOL) {
         "it does not speak this protocol".to_owned()
