@@ -20,6 +20,9 @@ use super::{
 /// Bytes of events that a transfer takes, and of one of them.
 const TRANSFER: usize = 20_000_000;
 const ROW: usize = 40_000;
+/// How long a paused node must have sent nothing, and how long it may take until then.
+const SILENT: Duration = Duration::from_secs(10);
+const SILENT_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node stands still.
 const FROZEN: Duration = Duration::from_secs(30);
 
@@ -33,6 +36,7 @@ pub(crate) fn all_at_once() -> Result<(), Failed> {
         let (moved, public) = (home(Nat::Restricted)?, home(Nat::None)?);
         let cut = home(Nat::Restricted)?;
         let (deaf1, deaf2) = (home(Nat::Restricted)?, home(Nat::Restricted)?);
+        let quiet = home(Nat::Restricted)?;
         let internet = &internet;
         let pair = |name, a, b| Pair::new(internet, name, a, b);
         let stories: Vec<Pin<Box<dyn Future<Output = Result<()>>>>> = vec![
@@ -49,6 +53,7 @@ pub(crate) fn all_at_once() -> Result<(), Failed> {
             )),
             Box::pin(named("a cut cable", cut_off(pair("cut", &cut, &r2)?, &cut))),
             Box::pin(named("a node that stands still", frozen(pair("frozen", &r1, &r2)?))),
+            Box::pin(named("a pause", paused(pair("pause", &quiet, &r2)?, &quiet))),
         ];
         let failed: Vec<String> = all(stories)
             .await
@@ -176,4 +181,35 @@ async fn frozen(mut pair: Pair) -> Result<String> {
     write(&pair.a, "R-a").await?;
     pair.both_have("R-a", "R-b").await?;
     Ok(format!("in sync after {:.1} s", back.elapsed().as_secs_f32()))
+}
+
+/// While a node is paused its host sends nothing at all; then it catches up.
+async fn paused(mut pair: Pair, home: &Home) -> Result<String> {
+    home.routers[0].rules(
+        "table inet count { counter sent { }; chain forward { \
+         type filter hook forward priority -10; iifname lan counter name sent; }; }",
+    )?;
+    pair.start().await?;
+    pair.meet().await?;
+    ensure!(home.routers[0].counted("sent")? > 0, "nothing was counted");
+    pair.a.run(&["pause"]).await?.ok()?;
+    pair.is_lost().await?;
+    let asked = Instant::now();
+    let (mut sent, mut since) = (0, Instant::now());
+    while since.elapsed() < SILENT {
+        let now = home.routers[0].counted("sent")?;
+        if now != sent {
+            ensure!(asked.elapsed() < SILENT_WITHIN, "{now} packets sent, and on it goes");
+            (sent, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let silent_s = (since - asked).as_secs_f32();
+    write(&pair.a, "R-a").await?;
+    write(&pair.b, "R-b").await?;
+    pair.a.run(&["resume"]).await?.ok()?;
+    let back = Instant::now();
+    pair.both_have("R-a", "R-b").await?;
+    let back_s = back.elapsed().as_secs_f32();
+    Ok(format!("silent after {silent_s:.1} s, in sync {back_s:.1} s after its end"))
 }

@@ -26,6 +26,9 @@ pub(crate) trait Carrier: Send {
     /// Why it carries nothing any more, if it doesn't.
     fn is_dead(&self) -> Option<String>;
 
+    /// Stays silent from now on, or speaks again. Its sessions are ended by effects.
+    fn pause(&mut self, on: bool);
+
     /// Says goodbye and closes everything, within seconds.
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
@@ -49,6 +52,10 @@ impl Carrier for Net {
 
     fn is_dead(&self) -> Option<String> {
         Self::is_dead(self)
+    }
+
+    fn pause(&mut self, on: bool) {
+        Self::pause(self, on);
     }
 
     fn close(self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -87,6 +94,10 @@ impl Carriers {
     /// Why those that carry nothing any more don't.
     pub(crate) fn dead(&self) -> Vec<String> {
         self.0.iter().filter_map(|carrier| carrier.is_dead()).collect()
+    }
+
+    pub(crate) fn pause(&mut self, on: bool) {
+        self.0.iter_mut().for_each(|carrier| carrier.pause(on));
     }
 
     pub(crate) async fn close(self) {

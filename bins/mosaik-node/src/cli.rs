@@ -94,6 +94,10 @@ pub(crate) enum Noun {
               value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
+    /// Send nothing more until `resume` or the next start; reads and writes go on
+    Pause,
+    /// Let a paused node go on
+    Resume,
     /// Ask all nodes of the network for an answer, at most once a minute: who is reached, and how soon
     Probe(probe::ProbeFlags),
     /// The 16 meeting points of the network in the DHT
@@ -713,6 +717,8 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
                 Noun::Peer { verb: Some(verb) } if !matches!(verb, PeerVerb::List) => {
                     write::peer(&client, verb, json).await
                 }
+                Noun::Pause => write::pause(&client, true, json).await,
+                Noun::Resume => write::pause(&client, false, json).await,
                 Noun::Ping { peer, count } => ping::ping(&client, peer, count, json).await,
                 Noun::Probe(flags) => probe::probe(&client, flags, json).await,
                 noun => look::look(&client, noun, json).await,

@@ -20,9 +20,9 @@ use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
     ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN,
-    LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, NAME, NETWORK, NETWORK_FILE, PEERS,
-    PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION, STORE_MAX,
-    SYNC_INTERVAL, SYNC_JITTER,
+    LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK, NETWORK_FILE,
+    PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION,
+    STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -41,6 +41,8 @@ use crate::{
 /// What the files of attachments may take where nothing is said: whoever can write could otherwise
 /// fill the disk.
 const ATTACHMENTS_MAX_DEFAULT: u64 = 10_000_000_000;
+/// Seconds between comparisons where each byte costs.
+const METERED_SYNC_INTERVAL_S: u64 = 600;
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +79,9 @@ pub struct Config {
     pub lan_only: bool,
     /// Whether private and loopback addresses are published and dialed.
     pub lab: bool,
+    /// Whether each byte costs: fewer sessions and looks at the DHT, no gossip, no file unasked, and
+    /// comparisons that are further apart, unless those are set.
+    pub metered: bool,
     /// Seconds between comparisons with a random peer.
     pub sync_interval_s: u64,
     /// Up to so many seconds are added to it, drawn anew each round.
@@ -101,6 +106,23 @@ pub struct Config {
     pub log_format: Format,
     /// Where to; without it stderr.
     pub log_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether the Mainline DHT is asked.
+    pub fn uses_dht(&self) -> bool {
+        self.dht && !self.lan_only
+    }
+
+    /// Whether relays are used.
+    pub fn uses_relay(&self) -> bool {
+        self.relay && !self.lan_only
+    }
+
+    /// Whether the local network is told of this node, and asked for others.
+    pub fn uses_mdns(&self) -> bool {
+        self.mdns && !self.lab && !self.relay_only
+    }
 }
 
 /// Where a value came from.
@@ -240,6 +262,8 @@ impl fmt::Debug for NetworkSource {
 /// doesn't take: with its origin.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     let mut reading = Reading::of(sources)?;
+    let metered = reading.metered()?;
+    let every_s = if metered { METERED_SYNC_INTERVAL_S } else { 60 };
     let config = Config {
         data_dir: reading.data_dir()?,
         name: reading.one(&NAME, parse_name, || default_name(&sources.machine.host_name))?,
@@ -256,13 +280,17 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         lan: reading.one(&LAN, parse_switch, || false)?,
         lan_only: reading.one(&LAN_ONLY, parse_switch, || false)?,
         lab: reading.one(&LAB, parse_switch, || false)?,
-        sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || 60)?,
-        sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || 30)?,
+        metered: reading.one(&METERED, parse_switch, || false)?,
+        sync_interval_s: reading.one(&SYNC_INTERVAL, |t| parse_seconds(t, 1), || every_s)?,
+        sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || every_s / 2)?,
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
         rate_up: reading.one(&RATE_UP, parse_rate, || 0)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
-        attachments: reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)?,
+        attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {
+            rules if rules.is_empty() && metered => vec![attachments::Rule::none()],
+            rules => rules,
+        },
         attachments_max: reading.one(&ATTACHMENTS_MAX, parse_bytes, || ATTACHMENTS_MAX_DEFAULT)?,
         archive: reading.one(&ARCHIVE, parse_switch, || false)?,
         log_level: reading.one(&LOG_LEVEL, str::parse, Level::default)?,
@@ -318,6 +346,13 @@ impl<'a> Reading<'a> {
             None => Layer::new(),
         };
         Ok(Self { sources, file, settings: Vec::new() })
+    }
+
+    /// Read before its turn: other defaults depend on it.
+    fn metered(&mut self) -> Result<bool, ConfigError> {
+        let metered = self.one(&METERED, parse_switch, || false)?;
+        self.settings.pop();
+        Ok(metered)
     }
 
     /// The texts of the strongest place that says something, and which place that is.

@@ -32,9 +32,9 @@ impl Means {
     /// What these settings switch on.
     pub fn of(config: &Config) -> Self {
         Self {
-            dht: config.dht && !config.lan_only,
-            relay: config.relay && !config.lan_only,
-            mdns: config.mdns && !config.lab,
+            dht: config.uses_dht(),
+            relay: config.uses_relay(),
+            mdns: config.uses_mdns(),
             relay_only: config.relay_only,
         }
     }
@@ -63,6 +63,8 @@ pub struct Disk {
 /// All that is looked at.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
+    /// Whether a person has paused the node.
+    pub paused: bool,
     /// What is switched on.
     pub means: Means,
     /// What the endpoint has seen of the network.
@@ -87,6 +89,9 @@ pub fn disk_free(directory: &Path) -> Option<u64> {
 
 /// All checks, in the order in which a person would look.
 pub fn examine(facts: &Facts) -> Vec<Check> {
+    if facts.paused {
+        return vec![peers(facts), disk(&facts.disk)];
+    }
     vec![
         peers(facts),
         udp(facts),
@@ -122,6 +127,10 @@ fn peers(facts: &Facts) -> Check {
     if lan + direct + relay > 0 {
         let found = format!("{lan} in the local network, {direct} direct, {relay} by relay");
         return says("peers", Verdict::Ok, found);
+    }
+    if facts.paused {
+        let advice = "what is written here is kept and goes out after `mosaik-node resume`";
+        return advises("peers", Verdict::Bad, "none is connected: the node is paused", advice);
     }
     advises(
         "peers",

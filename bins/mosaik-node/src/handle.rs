@@ -122,6 +122,13 @@ pub enum Request {
         /// Told when they do.
         reply: oneshot::Sender<()>,
     },
+    /// Say goodbye to all peers and send nothing more, or begin anew. Reads and writes go on.
+    Pause {
+        /// Pause?
+        on: bool,
+        /// Told at once; what is said to peers may be under way.
+        reply: oneshot::Sender<()>,
+    },
     /// Say goodbye, close everything, end. The handle's snapshots end when that is done.
     Shutdown,
 }
@@ -192,6 +199,8 @@ pub enum WriteError {
 /// from one snapshot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
+    /// Whether a person has paused the node.
+    pub paused: bool,
     /// How far it is.
     pub state: State,
     /// One sentence about that, without its first letter large or a full stop: "looking for peers:
@@ -229,6 +238,7 @@ impl Snapshot {
     /// A node that has just begun.
     pub fn beginning(author: AuthorId, ticket: Ticket) -> Self {
         Self {
+            paused: false,
             state: State::Isolated,
             doing: "starting".to_owned(),
             author,
@@ -402,6 +412,15 @@ impl Handle {
     /// [`WriteError::Stopping`].
     pub async fn replicated(&self, count: usize) -> Result<(), WriteError> {
         self.ask(|reply| Request::Replicas { count, reply }).await
+    }
+
+    /// Ends all traffic, or lets it begin anew: `on` pauses. A node that starts isn't paused.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Stopping`].
+    pub async fn pause(&self, on: bool) -> Result<(), WriteError> {
+        self.ask(|reply| Request::Pause { on, reply }).await
     }
 
     /// Asks the node to end, and returns when it has.

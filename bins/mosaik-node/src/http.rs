@@ -108,6 +108,8 @@ fn router(app: App) -> Router {
         .route("/peers/{peer}/unblock", post(write::unblock))
         .route("/peers/{peer}/forget", post(write::forget))
         .route("/peers/{peer}/ping", post(wait::ping))
+        .route("/pause", post(write::pause))
+        .route("/resume", post(write::resume))
         .route("/probe", get(wait::probed).post(wait::probe))
         .route("/slots", get(look::slots))
         .route("/slots/stream", get(stream::slots))

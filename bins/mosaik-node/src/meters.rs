@@ -14,7 +14,7 @@ use std::{
 };
 
 use mosaik_dht::ChainMeters;
-use mosaik_net::Traffic;
+use mosaik_net::{Bytes, Traffic};
 use mosaik_proto::{attachments::Pending, replica::Totals};
 
 /// The numbers of a running node. Each stands for itself: no two are read as of one moment.
@@ -158,6 +158,21 @@ impl Meters {
             }
         }
         text
+    }
+
+    /// What the carriers' bytes were for, of all of them together.
+    pub fn purposes(&self) -> Vec<(&'static str, Bytes)> {
+        let mut sums: Vec<(&'static str, Bytes)> = Vec::new();
+        for (purpose, bytes) in self.carriers.iter().flat_map(Traffic::purposes) {
+            match sums.iter_mut().find(|(known, _)| *known == purpose) {
+                Some((_, sum)) => {
+                    sum.sent += bytes.sent;
+                    sum.received += bytes.received;
+                }
+                None => sums.push((purpose, bytes)),
+            }
+        }
+        sums
     }
 
     /// What the carriers count, of all of them together.

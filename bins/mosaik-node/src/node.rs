@@ -24,6 +24,7 @@ use mosaik_net::{BindError, Delivery, Net, NetConfig, RelaySetting, Shelf};
 use mosaik_proto::{
     attachments::Limits,
     carrier::{Addresses, Input, Source},
+    peers::SESSIONS_KEPT,
     replica,
 };
 use mosaik_store::{OpenError, Store, StoreError};
@@ -48,6 +49,8 @@ use crate::{
 pub(crate) const CLOCK_FLOOR_MS: u64 = 1_793_491_200_000;
 /// Authors that a node takes; a tip counts like one.
 const AUTHORS_MAX: usize = 1_000_000;
+/// Sessions kept open where each byte costs: one may break.
+const SESSIONS_KEPT_METERED: usize = 2;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,14 +108,15 @@ impl Node {
         let shelf = Arc::new(Shelf::new(directory.path().join("blobs")));
         let net = bind(&config, &directory, &keys, own.node, &shelf, sender).await?;
         let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
-        let has_slots = config.dht || !config.pkarr_relays.is_empty();
-        let chain = (has_slots && !config.lan_only).then(|| {
+        let has_pkarr_relays = !config.pkarr_relays.is_empty() && !config.lan_only;
+        let chain = (config.uses_dht() || has_pkarr_relays).then(|| {
             let mut chain = ChainConfig::new(keys.clone(), SigningKey::from_bytes(&own.node));
-            chain.dht = config.dht;
+            chain.dht = config.uses_dht();
             chain.pkarr_relays.clone_from(&config.pkarr_relays);
             chain.dht_bootstrap.clone_from(&config.dht_bootstrap);
             chain.known_nodes = dht_nodes.read();
             chain.reach = reach(&config);
+            chain.metered = config.metered;
             ChainClient::spawn(chain)
         });
         let meters = chain.as_ref().map(|(chain, _)| chain.meters());
@@ -153,6 +157,7 @@ impl Node {
                 software: concat!("mosaik-node ", env!("CARGO_PKG_VERSION")).to_owned(),
                 sync_interval_ms: config.sync_interval_s * 1000,
                 sync_jitter_ms: config.sync_jitter_s * 1000,
+                sessions_kept: if config.metered { SESSIONS_KEPT_METERED } else { SESSIONS_KEPT },
                 authors_max: AUTHORS_MAX,
                 clock_floor_ms: CLOCK_FLOOR_MS,
                 seed: rand::random(),
@@ -250,7 +255,7 @@ async fn bind(
         keys: keys.clone(),
         secret,
         listen,
-        relays: match (config.relay && !config.lan_only, config.relays.is_empty()) {
+        relays: match (config.uses_relay(), config.relays.is_empty()) {
             (false, _) => RelaySetting::None,
             (true, true) => RelaySetting::Default,
             (true, false) => RelaySetting::Custom(config.relays.clone()),
@@ -260,8 +265,8 @@ async fn bind(
         reach: reach(config),
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
         rate_up: (config.rate_up > 0).then_some(config.rate_up),
-        mdns: config.mdns && !config.lab,
-        gossip: true,
+        mdns: config.uses_mdns(),
+        gossip: !config.metered,
         shelf: Some(shelf.clone()),
     };
     let kept = directory.port();

@@ -120,6 +120,8 @@ pub(crate) struct Owner {
     strangers: Strangers,
     slots: Option<Summary>,
     own_addresses: Addresses,
+    /// Whether a person wants no traffic.
+    is_paused: bool,
     degraded: Option<String>,
     room: Room,
     retention: Retention,
@@ -157,6 +159,7 @@ impl Owner {
             strangers: Strangers::default(),
             slots: None,
             own_addresses: Addresses::default(),
+            is_paused: false,
             degraded: None,
             room: Room::new(store_max),
             retention: Retention::new(retention),
@@ -318,7 +321,22 @@ impl Owner {
                 let seq = self.replica.as_ref().map(Replica::own_seq);
                 self.replicated.push((seq, count, reply));
             }
+            Request::Pause { on, reply } => {
+                self.pause(on);
+                taken.inputs.push(Input::Pause(on));
+                // Whoever asked may be gone.
+                let _ = reply.send(());
+            }
             Request::Shutdown => taken.stop = true,
+        }
+    }
+
+    fn pause(&mut self, on: bool) {
+        info!(on, "paused by hand");
+        self.is_paused = on;
+        self.carriers.pause(on);
+        if let Some(chain) = &self.chain {
+            chain.pause(on);
         }
     }
 
@@ -563,7 +581,8 @@ impl Owner {
                 info!("the store is in order again");
                 self.degraded = None;
                 let addresses = self.own_addresses.clone();
-                self.batch(vec![Input::OwnAddresses(addresses)], Vec::new());
+                let inputs = vec![Input::OwnAddresses(addresses), Input::Pause(self.is_paused)];
+                self.batch(inputs, Vec::new());
             }
             Err(why) => {
                 debug!(why, "the store can't be opened again yet");

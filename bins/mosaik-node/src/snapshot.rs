@@ -71,6 +71,7 @@ pub(crate) fn of(sources: Sources<'_>) -> Snapshot {
     };
     let crowded = replica.declines().iter().filter(|(_, reason)| **reason == Reason::Crowded);
     Snapshot {
+        paused: replica.is_paused(),
         state,
         doing: doing(state, replica, sources.summary),
         author: replica.author(),
@@ -101,6 +102,9 @@ pub(crate) fn neighbours(replica: &Replica, wall_ms: u64) -> Vec<Neighbour> {
 
 fn doing(state: State, replica: &Replica, slots: Option<Summary>) -> String {
     let peers = count(replica.open_peers(), "peer");
+    if replica.is_paused() {
+        return "paused by hand, `mosaik-node resume` lets it go on".to_owned();
+    }
     match state {
         State::Syncing => match replica.awaited().feeds {
             0 => format!("syncing with {peers}"),

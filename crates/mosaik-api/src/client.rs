@@ -27,8 +27,8 @@ use crate::{
     PREFIX,
     document::{
         Attached, Attachments, BlobChanged, Conflicts, Doctor, Event, Events, Feeds, Frontier,
-        Identity, Imported, PeerChanged, Peers, Pinged, Probe, Record, Records, Slots, Status,
-        View, Waited, Written,
+        Identity, Imported, Paused, PeerChanged, Peers, Pinged, Probe, Record, Records, Slots,
+        Status, View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
@@ -333,6 +333,12 @@ impl Client {
     /// What has come so far of the last probe.
     pub async fn probed(&self) -> Result<Probe, ClientError> {
         self.get("/probe").await
+    }
+
+    /// Ends all traffic of the node, or lets it begin anew.
+    pub async fn pause(&self, on: bool) -> Result<Paused, ClientError> {
+        let path = if on { "/pause" } else { "/resume" };
+        self.send(Method::POST, path, &serde_json::Map::new()).await
     }
 
     /// Forgets all that is known of a peer.

@@ -61,11 +61,28 @@ pub struct Status {
     pub view_digest: String,
     /// Why it can't write, if it can't.
     pub degraded: Option<String>,
+    /// Whether a person has paused it: no traffic until `resume` or the next start.
+    #[serde(default)]
+    pub paused: bool,
+    /// What its bytes were for since the start.
+    #[serde(default)]
+    pub traffic: Vec<Traffic>,
     /// What keeps it from its work, in sentences: `status --check` fails if there is any.
     #[serde(default)]
     pub failing: Vec<String>,
     /// What a person should look at, in sentences.
     pub notices: Vec<String>,
+}
+
+/// Bytes of one purpose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// `sync`, `files`, `gossip`, or `links` for all that keeps connections; names may be added.
+    pub purpose: String,
+    /// To peers and relays.
+    pub sent: u64,
+    /// From them.
+    pub received: u64,
 }
 
 /// A network as it may be shown.
@@ -886,4 +903,13 @@ pub struct PeerChanged {
     pub id: String,
     /// Whether it is blocked now.
     pub blocked: bool,
+}
+
+/// What `POST /pause` and `POST /resume` answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// The version of this document.
+    pub schema: u32,
+    /// Whether the node is paused now.
+    pub paused: bool,
 }

@@ -225,6 +225,12 @@ impl Chain {
         }
     }
 
+    /// The same, read more rarely if `metered`.
+    pub fn metered(mut self, metered: bool) -> Self {
+        self.pace = Pace::new(metered);
+        self
+    }
+
     /// The slot that this node holds, as far as it knows.
     pub fn held(&self) -> Option<u8> {
         self.held.as_ref().map(|held| held.slot)

@@ -79,6 +79,8 @@ pub struct ChainConfig {
     pub known_nodes: Vec<SocketAddrV4>,
     /// What is published and dialed.
     pub reach: Reach,
+    /// Whether each byte costs: the chain is read more rarely.
+    pub metered: bool,
     /// How long to wait for one storage node; none: 2 s, or 0.5 s if all of `dht_bootstrap` is
     /// loopback.
     pub request_timeout: Option<Duration>,
@@ -95,6 +97,7 @@ impl ChainConfig {
             dht_bootstrap: Vec::new(),
             known_nodes: Vec::new(),
             reach: Reach::default(),
+            metered: false,
             request_timeout: None,
         }
     }
@@ -121,9 +124,10 @@ impl ChainClient {
     /// handles are dropped. Must be called inside a tokio runtime.
     pub fn spawn(config: ChainConfig) -> (ChainHandle, mpsc::Receiver<ChainEvent>) {
         let keys = SlotKeys::new(&config.keys);
-        let chain = Chain::new(keys.clone(), config.signing_key.clone(), config.reach);
+        let chain = new_chain(&config);
         let started = Instant::now();
         let (situation, situations) = watch::channel(Situation::default());
+        let (is_paused, pauses) = watch::channel(false);
         let (commands, inbox) = mpsc::channel(INBOX_MAX);
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (slots, snapshot) = watch::channel(chain.slots(now(started)));
@@ -147,8 +151,9 @@ impl ChainClient {
             farewells: Vec::new(),
             counters: Arc::clone(&counters),
         };
-        tokio::spawn(worker.run(situations, inbox, answered));
-        (ChainHandle { situation: Arc::new(situation), commands, snapshot, counters }, receiver)
+        tokio::spawn(worker.run(situations, pauses, inbox, answered));
+        let (situation, is_paused) = (Arc::new(situation), Arc::new(is_paused));
+        (ChainHandle { situation, commands, snapshot, is_paused, counters }, receiver)
     }
 }
 
@@ -158,6 +163,7 @@ pub struct ChainHandle {
     situation: Arc<watch::Sender<Situation>>,
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Vec<SlotStatus>>,
+    is_paused: Arc<watch::Sender<bool>>,
     counters: Arc<Counters>,
 }
 
@@ -211,6 +217,11 @@ impl ChainHandle {
     /// Follows the slots: changes whenever something was learned about one.
     pub fn watch_slots(&self) -> watch::Receiver<Vec<SlotStatus>> {
         self.snapshot.clone()
+    }
+
+    /// Leaves the slot and lets the DHT alone, or begins anew.
+    pub fn pause(&self, on: bool) {
+        self.is_paused.send_replace(on);
     }
 
     /// What is counted. Keeps the task no longer than the handles do.
@@ -285,14 +296,12 @@ impl Worker {
     async fn run(
         mut self,
         mut situations: watch::Receiver<Situation>,
+        mut pauses: watch::Receiver<bool>,
         mut inbox: mpsc::Receiver<Command>,
         mut answered: mpsc::Receiver<Input>,
     ) {
-        if self.config.dht {
-            self.dht = self.start(0);
-        } else {
-            self.handle(Input::DhtUp);
-        }
+        self.begin();
+        let mut is_leaving = false;
         loop {
             let timeout_ms = self.chain.next_timeout_ms();
             let wake = timeout_ms.map(|at_ms| self.started + Duration::from_millis(at_ms));
@@ -310,16 +319,70 @@ impl Worker {
                     let situation = situations.borrow_and_update().clone();
                     self.handle(Input::Situation(situation))
                 }
+                Ok(()) = pauses.changed(), if !is_leaving => {
+                    is_leaving = *pauses.borrow_and_update();
+                    is_leaving && self.handle(Input::Leave)
+                }
                 built = started(&mut self.dht) => self.on_started(built),
                 Some(_) = self.jobs.join_next() => false,
                 () = sleep_until(wake) => self.on_timeout(),
             };
-            if over {
+            if over && is_leaving && self.farewells.is_empty() && !inbox.is_closed() {
+                self.rest();
+                if !self.until_resumed(&mut pauses, &mut inbox, &mut answered).await {
+                    break;
+                }
+                is_leaving = false;
+                let situation = situations.borrow_and_update().clone();
+                self.begin();
+                self.handle(Input::Situation(situation));
+            } else if over {
                 break;
             }
         }
         for done in self.farewells {
             let _ = done.send(());
+        }
+    }
+
+    /// Starts the DHT client, if one is wanted.
+    fn begin(&mut self) {
+        if self.config.dht {
+            self.dht = self.start(0);
+        } else {
+            self.handle(Input::DhtUp);
+        }
+    }
+
+    /// Lets go of the DHT client and of all that was learned of slots.
+    fn rest(&mut self) {
+        self.jobs.abort_all();
+        self.dht = DhtState::Off;
+        self.chain = new_chain(&self.config);
+        self.slots.send_replace(self.chain.slots(now(self.started)));
+    }
+
+    /// Waits for the end of a pause; `false`: the node ends first. What comes meanwhile is of before.
+    async fn until_resumed(
+        &mut self,
+        pauses: &mut watch::Receiver<bool>,
+        inbox: &mut mpsc::Receiver<Command>,
+        answered: &mut mpsc::Receiver<Input>,
+    ) -> bool {
+        loop {
+            tokio::select! {
+                resumed = pauses.wait_for(|on| !on) => return resumed.is_ok(),
+                command = inbox.recv() => match command {
+                    Some(Command::Tell(_)) => {}
+                    Some(Command::Leave(done)) => {
+                        self.farewells.push(done);
+                        return false;
+                    }
+                    None => return false,
+                },
+                Some(_) = answered.recv() => {}
+                Some(_) = self.jobs.join_next() => {}
+            }
         }
     }
 
@@ -514,6 +577,11 @@ impl Worker {
             let _ = answers.send(input).await;
         });
     }
+}
+
+fn new_chain(config: &ChainConfig) -> Chain {
+    let keys = SlotKeys::new(&config.keys);
+    Chain::new(keys, config.signing_key.clone(), config.reach).metered(config.metered)
 }
 
 /// Asks the storage nodes for a slot; how many answered.

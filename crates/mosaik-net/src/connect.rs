@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) serving: Option<blobs::Serving>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sessions: AtomicU64,
+    /// Whether nobody is let in for now.
+    pub(crate) paused: watch::Receiver<bool>,
     /// Set when the carrier closes.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -141,6 +143,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
             }
             incoming = shared.endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
+                if *shared.paused.borrow() {
+                    // Not a word costs nothing.
+                    incoming.ignore();
+                    continue;
+                }
                 let subnet = subnet(&incoming.remote_addr());
                 let near = accepted.values().filter(|other| subnet.is_some() && **other == subnet);
                 if accepted.len() >= ACCEPTED_MAX || near.count() >= ACCEPTED_PER_SUBNET_MAX {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use iroh::{Endpoint, metrics::SocketMetrics};
+use iroh_gossip::net::Gossip;
 
 /// Counts since the start. Each stands for itself: no two are read as of one moment.
 #[derive(Debug, Default)]
@@ -49,16 +50,58 @@ pub struct Counters {
     pub hints_oversize: Count,
 }
 
+/// Bytes both ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// To peers and relays.
+    pub sent: u64,
+    /// From them.
+    pub received: u64,
+}
+
 /// The numbers of one carrier, to be kept and read at any time, also after its end.
 #[derive(Clone)]
 pub struct Traffic {
     counters: Arc<Counters>,
     socket: Arc<SocketMetrics>,
+    gossip: Option<Gossip>,
 }
 
 impl Traffic {
-    pub(crate) fn new(counters: Arc<Counters>, endpoint: &Endpoint) -> Self {
-        Self { counters, socket: endpoint.metrics().socket.clone() }
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        endpoint: &Endpoint,
+        gossip: Option<Gossip>,
+    ) -> Self {
+        Self { counters, socket: endpoint.metrics().socket.clone(), gossip }
+    }
+
+    /// What the bytes were for. The last is what is left of all that UDP and relays carried: handshakes,
+    /// acknowledgements, signs of life, encryption, what was lost and sent again.
+    pub fn purposes(&self) -> [(&'static str, Bytes); 4] {
+        let (counters, socket) = (&self.counters, &self.socket);
+        let bytes = |sent, received| Bytes { sent, received };
+        let sync = bytes(counters.bytes_sent.get(), counters.bytes_received.get());
+        let files = bytes(counters.blob_bytes_served.get(), counters.blob_bytes_fetched.get());
+        let gossip = self.gossip();
+        let rest = |all: u64, of: fn(&Bytes) -> u64| {
+            all.saturating_sub(of(&sync) + of(&files) + of(&gossip))
+        };
+        let sent = socket.send_ipv4.get() + socket.send_ipv6.get() + socket.send_relay.get();
+        let received = socket.recv_data_ipv4.get()
+            + socket.recv_data_ipv6.get()
+            + socket.recv_data_relay.get();
+        let links = bytes(rest(sent, |bytes| bytes.sent), rest(received, |bytes| bytes.received));
+        [("sync", sync), ("files", files), ("gossip", gossip), ("links", links)]
+    }
+
+    fn gossip(&self) -> Bytes {
+        let Some(gossip) = &self.gossip else { return Bytes::default() };
+        let told = gossip.metrics();
+        Bytes {
+            sent: told.msgs_ctrl_sent_size.get() + told.msgs_data_sent_size.get(),
+            received: told.msgs_ctrl_recv_size.get() + told.msgs_data_recv_size.get(),
+        }
     }
 
     /// All of them as of now, each by a name that closes with its unit.
@@ -66,8 +109,9 @@ impl Traffic {
     /// Bytes of sync are those of its streams, before encryption. Bytes of UDP are whole datagrams
     /// without their IP and UDP headers: sync, gossip, handshakes and acknowledgements of all peers,
     /// sent again where they were lost. What goes over a relay is counted apart.
-    pub fn numbers(&self) -> [(&'static str, u64); 20] {
+    pub fn numbers(&self) -> [(&'static str, u64); 22] {
         let (counters, socket) = (&self.counters, &self.socket);
+        let gossip = self.gossip();
         [
             ("sync_bytes_sent", counters.bytes_sent.get()),
             ("sync_bytes_received", counters.bytes_received.get()),
@@ -84,6 +128,8 @@ impl Traffic {
             ("connections_refused", counters.refused.get()),
             ("blob_bytes_served", counters.blob_bytes_served.get()),
             ("blob_bytes_fetched", counters.blob_bytes_fetched.get()),
+            ("gossip_bytes_sent", gossip.sent),
+            ("gossip_bytes_received", gossip.received),
             ("hints_sent", counters.hints_sent.get()),
             ("hints_received", counters.hints_received.get()),
             ("hints_dropped", counters.hints_dropped.get()),

@@ -81,7 +81,8 @@ pub struct NetConfig {
     /// Bytes a second that are written to all sessions, and served of all files, together; `None`: as
     /// fast as they go.
     pub rate_up: Option<u64>,
-    /// Whether to announce this node on the local network, and to look for others there.
+    /// Whether to announce this node on the local network, and to look for others there. What is found
+    /// there is dialed directly: not with `relay_only`.
     pub mdns: bool,
     /// Whether to take part in gossip.
     pub gossip: bool,

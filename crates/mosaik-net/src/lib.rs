@@ -31,7 +31,7 @@ mod sync;
 
 pub use blobs::{Fetcher, Fetching, Held, Inventory, Reading, Shelf, ShelfError, Staged};
 pub use budget::{Delivery, INCOMING_MAX, Room};
-pub use counters::{Count, Counters, Traffic};
+pub use counters::{Bytes, Count, Counters, Traffic};
 pub use endpoint::{BindError, NetConfig, SYNC_ALPN};
 pub use gossip::MESSAGE_LEN_MAX;
 pub use net::{Net, Path, Via};

@@ -25,7 +25,7 @@ use mosaik_proto::carrier::{Addresses, Input, Source};
 use swarm_discovery::{Discoverer, DropGuard, IpClass, SpawnError};
 use tokio::{
     runtime::Handle,
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tracing::debug;
@@ -70,6 +70,8 @@ pub(crate) struct Mdns {
     pub(crate) node: NodeId,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) inbox: mpsc::Sender<Delivery>,
+    /// Whether nothing is said for now.
+    pub(crate) paused: watch::Receiver<bool>,
 }
 
 /// An announcement: the name it came under, and the addresses.
@@ -78,7 +80,7 @@ type Found = (String, Vec<SocketAddr>);
 impl Mdns {
     /// Announces the endpoint, anew when its addresses have changed, and tells of others. Ends with
     /// the endpoint or when nobody takes inputs any more.
-    pub(crate) async fn run(self, endpoint: Endpoint) {
+    pub(crate) async fn run(mut self, endpoint: Endpoint) {
         let mut changes = endpoint.watch_addr().stream();
         // The stream ends with the endpoint; holding on to it here would keep its port.
         drop(endpoint);
@@ -96,6 +98,7 @@ impl Mdns {
                     }
                     own = now;
                 }
+                Ok(()) = self.paused.changed() => {}
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 Some(one) = found.recv() => {
                     if !self.take(one).await {
@@ -107,7 +110,7 @@ impl Mdns {
             again = None;
             // The one before lets go of its sockets first.
             drop(announced.take());
-            if own.is_empty() {
+            if own.is_empty() || *self.paused.borrow_and_update() {
                 continue;
             }
             match self.announce(&own, sender.clone()) {
@@ -182,7 +185,8 @@ mod tests {
     fn mdns() -> (Mdns, mpsc::Receiver<Delivery>) {
         let (inbox, inputs) = mpsc::channel(4);
         let node = NodeId([9; 32]);
-        (Mdns { tag: [1; 8], node, neighbours: Arc::default(), inbox }, inputs)
+        let paused = watch::channel(false).1;
+        (Mdns { tag: [1; 8], node, neighbours: Arc::default(), inbox, paused }, inputs)
     }
 
     fn name(node: NodeId) -> String {

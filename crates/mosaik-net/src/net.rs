@@ -61,6 +61,7 @@ pub struct Net {
     gossip: Option<iroh_gossip::net::Gossip>,
     fetcher: Option<Fetcher>,
     counters: Arc<Counters>,
+    paused: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     /// Dials, accepts and sessions.
     connections: JoinHandle<()>,
@@ -128,6 +129,7 @@ impl Net {
         let (news_sender, session_news) = mpsc::unbounded_channel();
         let (dials, dials_asked) = mpsc::channel(DIALS_WAITING_MAX);
         let (stop, stop_seen) = watch::channel(false);
+        let (paused, pauses) = watch::channel(false);
         let neighbours = Arc::new(Neighbours::default());
         let [rate_down, rate_up] =
             [config.rate_down, config.rate_up].map(|rate| rate.map(Rate::new).map(Arc::new));
@@ -153,6 +155,7 @@ impl Net {
             serving,
             counters: counters.clone(),
             sessions: AtomicU64::new(1),
+            paused: pauses.clone(),
             stop: stop_seen,
         });
         let mut tasks = JoinSet::new();
@@ -161,16 +164,17 @@ impl Net {
             tell_addresses(endpoint.clone(), config.reach, complained.clone(), inbox.clone());
         tasks.spawn(news);
         if !relays.is_empty() {
-            let homes = Homes { endpoint: endpoint.clone(), list: relays, complaints };
+            let endpoint = endpoint.clone();
+            let homes = Homes { endpoint, list: relays, complaints, paused: pauses.clone() };
             tasks.spawn(homes.watch());
         }
-        // What is found there is dialed directly.
-        if config.mdns && !config.relay_only {
+        if config.mdns {
             let mdns = Mdns {
                 tag: config.keys.mdns,
                 node: NodeId(*endpoint.id().as_bytes()),
                 neighbours,
                 inbox: inbox.clone(),
+                paused: pauses,
             };
             tasks.spawn(mdns.run(endpoint.clone()));
         }
@@ -206,6 +210,7 @@ impl Net {
             hints,
             gossip,
             counters,
+            paused,
             stop,
             connections: tokio::spawn(connect::run(shared, dials_asked)),
             tasks,
@@ -256,7 +261,13 @@ impl Net {
 
     /// The same and what the transport counts, as named numbers.
     pub fn traffic(&self) -> Traffic {
-        Traffic::new(self.counters.clone(), &self.endpoint)
+        Traffic::new(self.counters.clone(), &self.endpoint, self.gossip.clone())
+    }
+
+    /// Sends nothing that isn't carried out for somebody, or does again: nobody is let in, no relay is
+    /// held, and nothing is said on the local network. Sessions are the replica's to end.
+    pub fn pause(&self, on: bool) {
+        self.paused.send_replace(on);
     }
 
     /// Carries out an effect, or leaves it to another carrier if it is none of this one's. Never

@@ -103,6 +103,8 @@ pub(crate) struct Homes {
     /// The relays that iroh chooses from: shared with it, and changed through it.
     pub(crate) list: RelayMap,
     pub(crate) complaints: Complaints,
+    /// Whether no relay is held for now.
+    pub(crate) paused: watch::Receiver<bool>,
 }
 
 /// A relay that is left alone.
@@ -114,7 +116,27 @@ struct Resting {
 
 impl Homes {
     /// Returns with the endpoint.
-    pub(crate) async fn watch(self) {
+    pub(crate) async fn watch(mut self) {
+        while self.watch_until_paused().await && self.let_go_until_resumed().await {}
+    }
+
+    /// Takes all relays from the list, and puts them back at the end of the pause. `false`: the endpoint
+    /// is gone.
+    async fn let_go_until_resumed(&mut self) -> bool {
+        let all: Vec<Arc<RelayConfig>> = self.list.relays();
+        for relay in &all {
+            self.endpoint.remove_relay(&relay.url).await;
+        }
+        let is_over = self.paused.wait_for(|on| !on).await.is_ok();
+        for relay in all {
+            self.endpoint.insert_relay(relay.url.clone(), relay).await;
+        }
+        is_over
+    }
+
+    /// `false`: the endpoint is gone.
+    async fn watch_until_paused(&self) -> bool {
+        let mut paused = self.paused.clone();
         let mut homes = self.endpoint.home_relay_status().stream();
         let mut home: Option<RelayStatus> = None;
         let mut why = None;
@@ -124,7 +146,7 @@ impl Homes {
             let due = resting.iter().map(|relay| relay.until).chain(lost_at).min();
             tokio::select! {
                 now = homes.next() => {
-                    let Some(now) = now.map(|homes| homes.into_iter().next()) else { return };
+                    let Some(now) = now.map(|homes| homes.into_iter().next()) else { return false };
                     if now.as_ref().is_some_and(RelayStatus::is_connected) {
                         (lost_at, why) = (None, None);
                         self.tell(&resting, None);
@@ -134,6 +156,13 @@ impl Homes {
                     // While it is dialed again there is no error to be had.
                     why = now.as_ref().and_then(complaint).or(why);
                     home = now;
+                }
+                is_paused = async { paused.wait_for(|on| *on).await.is_ok() } => {
+                    for relay in resting {
+                        self.endpoint.insert_relay(relay.config.url.clone(), relay.config).await;
+                    }
+                    self.complaints.send_replace(Vec::new());
+                    return is_paused;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     let now = Instant::now();

@@ -16,7 +16,7 @@ use mosaik_core::id::NodeId;
 pub use self::peer::{ADDRESS_AGE_MAX_MS, Introduction, Peer, PeerState, Whereabouts};
 use crate::carrier::{Addresses, Now, Source};
 
-/// Sessions that a node keeps open for news.
+/// Sessions that a node keeps open for news, unless it is told another number.
 pub const SESSIONS_KEPT: usize = 8;
 /// Dials under way at a time.
 const DIALS_MAX: usize = 8;
@@ -50,8 +50,10 @@ pub enum Unforgettable {
 }
 
 /// All peers that are known.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PeerBook {
+    /// Sessions that are wanted.
+    sessions_kept: usize,
     peers: BTreeMap<NodeId, Peer>,
     /// Connections at a time, those of strangers that have not greeted yet among them.
     connections: BTreeMap<NodeId, usize>,
@@ -62,6 +64,17 @@ pub struct PeerBook {
 }
 
 impl PeerBook {
+    /// An empty one, of a node that wants so many sessions.
+    pub fn new(sessions_kept: usize) -> Self {
+        Self {
+            sessions_kept,
+            peers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            dials: 0,
+            wall_ms: 0,
+        }
+    }
+
     /// All peers, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
         self.peers.iter()
@@ -242,6 +255,16 @@ impl PeerBook {
         peer.is_blocked = blocked;
     }
 
+    /// The network is another, or there again: what failed before says nothing. Only who refused this
+    /// node, or has left, waits on.
+    pub fn all_are_due(&mut self, now_ms: u64) {
+        let gone = |peer: &&mut Peer| matches!(peer.outcome, PeerState::Left | PeerState::Refused);
+        for peer in self.peers.values_mut().filter(|peer| !gone(peer)) {
+            peer.failures = 0;
+            peer.next_dial_ms = peer.next_dial_ms.min(now_ms);
+        }
+    }
+
     /// Whether a peer is blocked here.
     pub fn is_blocked(&self, node: &NodeId) -> bool {
         self.peers.get(node).is_some_and(|peer| peer.is_blocked)
@@ -252,7 +275,7 @@ impl PeerBook {
         self.peers.iter().filter(|(_, peer)| peer.is_blocked).map(|(id, _)| *id).collect()
     }
 
-    /// Whom to dial now, so that `sessions` become [`SESSIONS_KEPT`].
+    /// Whom to dial now, so that `sessions` become as many as are wanted.
     pub fn due(&mut self, sessions: usize, now: Now) -> Vec<(NodeId, Addresses)> {
         self.wall_ms = now.wall_ms;
         let room = self.room(sessions);
@@ -284,7 +307,7 @@ impl PeerBook {
         if sessions == 0 {
             return DIALS_ALONE_MAX.saturating_sub(self.dials);
         }
-        let wanted = SESSIONS_KEPT.saturating_sub(sessions + self.dials);
+        let wanted = self.sessions_kept.saturating_sub(sessions + self.dials);
         wanted.min(DIALS_MAX.saturating_sub(self.dials))
     }
 

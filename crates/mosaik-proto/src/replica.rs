@@ -31,7 +31,7 @@ use crate::{
     carrier::{Addresses, Effect, Input, Now, SessionId},
     feeds::{Feeds, Wall},
     message::{Bye, ByeCode, Message, NAME_LEN_MAX},
-    peers::{PeerBook, PeerState, SESSIONS_KEPT},
+    peers::{PeerBook, PeerState},
     session::{Declines, Me, Notice, Session, Shared},
 };
 
@@ -49,6 +49,9 @@ const SURPLUS_AGE_MS: u64 = 60_000;
 const SESSIONS_YOUNG_MAX: usize = 64;
 /// A random lost peer is probed this often, plus half as much at random, in milliseconds.
 const PROBE_MS: u64 = 20_000;
+/// How long after a change of own addresses another one brings no new attempts, in milliseconds: an
+/// interface that comes and goes must not make a node dial without end.
+const BACK_MS: u64 = 10_000;
 /// By how much a boot number is above the last one at the most, where time doesn't make it so: in a
 /// million two copies hardly meet, and a clock that is set right is soon above it again.
 const BOOT_STEP_MAX: u64 = 1 << 20;
@@ -76,6 +79,8 @@ pub struct Config {
     pub sync_interval_ms: u64,
     /// At most this is added to it, drawn anew each time, in milliseconds.
     pub sync_jitter_ms: u64,
+    /// Sessions that are kept open for news: [`SESSIONS_KEPT`](crate::peers::SESSIONS_KEPT), or fewer where each byte costs.
+    pub sessions_kept: usize,
     /// Authors that are taken; a tip counts like one.
     pub authors_max: usize,
     /// A wall clock before this was never set, Unix ms: the program's own date.
@@ -99,6 +104,9 @@ pub struct Replica {
     /// Offsets of the peers' clocks against this one, in milliseconds.
     clock_offsets: BTreeMap<NodeId, i64>,
     own_addresses: Addresses,
+    /// When their last change made all peers worth another try.
+    back_ms: Option<u64>,
+    is_paused: bool,
     /// Own runs of this batch: told as they are.
     fresh: Vec<VerifiedRun>,
     /// Appends that wait for the own feed, and until when.
@@ -149,7 +157,7 @@ impl Replica {
             false => last_boot + rng.random_range(1..=BOOT_STEP_MAX),
         };
         ledger.set_meta(META_BOOT, &boot.to_be_bytes())?;
-        let mut peers = PeerBook::default();
+        let mut peers = PeerBook::new(config.sessions_kept);
         if let Some(cache) = ledger.meta(META_PEERS)? {
             // A damaged cache only lacks peers.
             let _ = peers.restore(&cache, now);
@@ -187,6 +195,8 @@ impl Replica {
             neighbours: BTreeSet::new(),
             clock_offsets: BTreeMap::new(),
             own_addresses: Addresses::default(),
+            back_ms: None,
+            is_paused: false,
             fresh: Vec::new(),
             waiting: Vec::new(),
             totals: Totals::default(),
@@ -275,10 +285,8 @@ impl Replica {
             }
             Input::Hint { from, hint } => self.on_hint(now, from, hint, ledger, &mut notices)?,
             Input::Neighbour { peer, up } => self.on_neighbour(now, peer, up),
-            Input::OwnAddresses(addresses) => {
-                self.own_addresses = addresses;
-                self.tell_presence_soon(now);
-            }
+            Input::OwnAddresses(addresses) => self.on_own_addresses(now, addresses),
+            Input::Pause(on) => self.pause(now, on, ledger, effects, &mut notices),
             Input::Compare => self.compare(now, ledger, effects, &mut notices),
             Input::Block { peer, blocked } => {
                 self.on_block(now, peer, blocked, ledger, effects, &mut notices)?;
@@ -332,7 +340,7 @@ impl Replica {
             self.asks.next_timeout_ms().filter(|_| !self.feeds.is_full()),
             self.own_feed_until_ms,
             self.next_presence_ms,
-            self.peers.next_due_ms(self.sessions.len()),
+            self.peers.next_due_ms(self.sessions.len()).filter(|_| !self.is_paused),
         ];
         let fixed = [self.next_tick_ms, self.next_round_ms, self.next_probe_ms];
         sessions.chain(others.into_iter().flatten()).chain(fixed).min().unwrap_or(u64::MAX)
@@ -401,8 +409,10 @@ impl Replica {
         let idle = self.sessions.values().rev().filter(|session| {
             session.is_open() && session.is_idle() && session.opened_ms + age_ms <= now.mono_ms
         });
-        let surplus: Vec<SessionId> =
-            idle.take(open.saturating_sub(2 * SESSIONS_KEPT)).map(|session| session.id).collect();
+        let surplus: Vec<SessionId> = idle
+            .take(open.saturating_sub(2 * self.config.sessions_kept))
+            .map(|session| session.id)
+            .collect();
         for id in surplus {
             let (session, mut shared) = self.session(now, id, ledger, effects, &mut notices);
             if let Some(session) = session {
@@ -462,6 +472,11 @@ impl Replica {
     }
 
     fn dial_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.is_paused {
+            self.next_probe_ms = now.mono_ms + PROBE_MS;
+            self.next_round_ms = now.mono_ms + self.config.sync_interval_ms;
+            return;
+        }
         let mut dials = self.peers.due(self.sessions.len(), now);
         if self.next_probe_ms <= now.mono_ms {
             self.next_probe_ms = now.mono_ms + PROBE_MS + self.rng.random_range(0..PROBE_MS / 2);

@@ -13,6 +13,7 @@ use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Now, Source},
     hint::Hint,
     message::Message,
+    peers::SESSIONS_KEPT,
     replica::{Config, Replica},
 };
 use mosaik_store::StoreError;
@@ -127,6 +128,7 @@ impl Cluster {
                 software: "mosaik-sim".into(),
                 sync_interval_ms: INTERVAL_MS,
                 sync_jitter_ms: JITTER_MS,
+                sessions_kept: SESSIONS_KEPT,
                 authors_max: self.weather.authors_max,
                 clock_floor_ms: EPOCH_MS / 2,
                 seed: self.rng.random(),

@@ -97,6 +97,7 @@ fn config() -> Config {
         software: "mosaik-node 0.1.0".to_owned(),
         sync_interval_ms: 60_000,
         sync_jitter_ms: 30_000,
+        sessions_kept: mosaik_proto::peers::SESSIONS_KEPT,
         authors_max: AUTHORS_MAX,
         clock_floor_ms: NOW_MS - 1_000_000_000,
         seed: 1,

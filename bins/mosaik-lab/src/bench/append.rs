@@ -84,6 +84,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         lan: false,
         lan_only: false,
         lab: true,
+        metered: false,
         sync_interval_s: 60,
         sync_jitter_s: 30,
         rate_down: 0,

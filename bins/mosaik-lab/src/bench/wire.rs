@@ -142,6 +142,7 @@ impl End {
             software: "mosaik-lab".to_owned(),
             sync_interval_ms: 60_000,
             sync_jitter_ms: 30_000,
+            sessions_kept: mosaik_proto::peers::SESSIONS_KEPT,
             authors_max: 1_000_000,
             clock_floor_ms: 0,
             seed: number.into(),

@@ -52,6 +52,11 @@ impl fmt::Display for Rule {
 }
 
 impl Rule {
+    /// No file is fetched unasked.
+    pub(crate) fn none() -> Self {
+        "none".parse().expect("one of the words above")
+    }
+
     fn is_of(&self, form: &str) -> bool {
         if self.is_prefix { form.starts_with(&self.form) } else { form == self.form }
     }

@@ -73,6 +73,9 @@ pub(crate) struct RunFlags {
     /// Publish and dial private and loopback addresses too
     #[arg(long, help_heading = NODE, hide_short_help = true)]
     lab: bool,
+    /// Save bytes: fewer sessions and looks at the DHT, no gossip, files and comparisons more rarely
+    #[arg(long, help_heading = NODE)]
+    metered: bool,
     /// Seconds between comparisons with a random peer [default: 60]
     #[arg(long, value_name = "S", help_heading = NODE)]
     sync_interval: Option<String>,
@@ -137,6 +140,7 @@ impl RunFlags {
             lan: self.lan || weaker.lan,
             lan_only: self.lan_only || weaker.lan_only,
             lab: self.lab || weaker.lab,
+            metered: self.metered || weaker.metered,
             sync_interval: self.sync_interval.or(weaker.sync_interval),
             sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
             rate_down: self.rate_down.or(weaker.rate_down),
@@ -168,7 +172,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 29] = [
+    let said: [(&config::Key, Vec<String>); 30] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -186,6 +190,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::LAN, switch(run.lan, "true")),
         (&config::LAN_ONLY, switch(run.lan_only, "true")),
         (&config::LAB, switch(run.lab, "true")),
+        (&config::METERED, switch(run.metered, "true")),
         (&config::SYNC_INTERVAL, text(&run.sync_interval)),
         (&config::SYNC_JITTER, text(&run.sync_jitter)),
         (&config::RATE_DOWN, text(&run.rate_down)),

@@ -5,7 +5,7 @@ use mosaik_api::{
     client::{Client, ClientError},
     document::{
         Event, Events, Feeds, PayloadState, Peer, PeerState, Peers, Record, RecordLine, Records,
-        State, Status,
+        State, Status, Traffic,
     },
     failure::Code,
     time::format_ms,
@@ -16,7 +16,8 @@ use serde_json::Value as Json;
 
 use super::{
     EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
-    attachment, connect,
+    attachment::{self, size_text},
+    connect,
     db::{self, Keeper},
     nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
@@ -99,6 +100,11 @@ fn status(status: &Status, check: bool, json: bool) -> Result<(), Failed> {
         line("conflicts", status.conflicts.to_string())?;
         line("outside", outside(status))?;
         line("view", status.view_digest.clone())?;
+        for Traffic { purpose, sent, received } in &status.traffic {
+            let (sent, received) = (size_text(*sent), size_text(*received));
+            let told = format!("{sent} sent, {received} received");
+            line(&plain(purpose), told)?;
+        }
         if status.violations > 0 {
             let ended = count(status.violations, "session");
             line("violations", format!("{ended} ended because the protocol was broken"))?;

@@ -35,7 +35,7 @@ fn without_a_noun_a_node_runs() {
 #[test]
 fn every_run_flag_reaches_its_setting() {
     let cli = parse(
-        "run --name n --listen a --dht-bootstrap b --pkarr-relay i --relay c --peer d --no-mdns --lan --lab --sync-interval 1 \
+        "run --name n --listen a --dht-bootstrap b --pkarr-relay i --relay c --peer d --no-mdns --lan --lab --metered --sync-interval 1 \
          --sync-jitter 2 --rate-down 3 --rate-up 6 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
          --data-dir f --network-file g",
     )
@@ -54,6 +54,7 @@ fn every_run_flag_reaches_its_setting() {
         ("mdns", "false"),
         ("lan", "true"),
         ("lab", "true"),
+        ("metered", "true"),
         ("sync_interval", "1"),
         ("sync_jitter", "2"),
         ("rate_down", "3"),

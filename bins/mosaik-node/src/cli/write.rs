@@ -147,6 +147,15 @@ pub(super) async fn peer(client: &Client, verb: PeerVerb, json: bool) -> Result<
     print(changed.id)
 }
 
+/// Pauses the node, or lets it go on.
+pub(super) async fn pause(client: &Client, on: bool, json: bool) -> Result<(), Failed> {
+    let paused = client.pause(on).await?;
+    if json {
+        return print_json(&paused);
+    }
+    print(if paused.paused { "paused" } else { "running" }.to_owned())
+}
+
 /// A node id, completed from the known ones. A whole id need not be known.
 pub(super) async fn full_id(client: &Client, peer: String) -> Result<String, Failed> {
     if peer.parse::<NodeId>().is_ok() {

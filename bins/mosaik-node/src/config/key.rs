@@ -70,6 +70,8 @@ pub const SYNC_JITTER: Key =
     old_key("sync_jitter", "MOSAIK_SYNC_JITTER", "NETWORK_SYNC_JITTER", Kind::Number);
 /// Bytes a second of runs taken from peers.
 pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
+/// See [`Config::metered`](super::Config::metered).
+pub const METERED: Key = key("metered", "MOSAIK_METERED", Kind::Switch);
 /// See [`Config::rate_up`](super::Config::rate_up).
 pub const RATE_UP: Key = key("rate_up", "MOSAIK_RATE_UP", Kind::Number);
 /// Bytes that the store may take.
@@ -90,7 +92,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 29] = [
+pub const KEYS: [&Key; 30] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -108,6 +110,7 @@ pub const KEYS: [&Key; 29] = [
     &LAN,
     &LAN_ONLY,
     &LAB,
+    &METERED,
     &SYNC_INTERVAL,
     &SYNC_JITTER,
     &RATE_DOWN,

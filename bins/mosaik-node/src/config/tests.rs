@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 27] = [
+const SAMPLES: [(&str, &str, &str); 28] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -19,6 +19,7 @@ const SAMPLES: [(&str, &str, &str); 27] = [
     ("lan", "true", "false"),
     ("lan_only", "true", "false"),
     ("lab", "true", "false"),
+    ("metered", "true", "false"),
     ("sync_interval", "7", "8"),
     ("sync_jitter", "9", "10"),
     ("rate_down", "1000", "2000"),

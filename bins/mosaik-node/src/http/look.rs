@@ -15,7 +15,7 @@ use mosaik_api::{
     SCHEMA,
     document::{
         Conflicts, Doctor, Events, Feeds, Frontier, Identity, NetworkName, PeerState, Peers,
-        Record, Records, Slots, Status, View,
+        Record, Records, Slots, Status, Traffic, View,
     },
     failure::Code,
 };
@@ -23,7 +23,7 @@ use mosaik_core::id::{AuthorId, ParseIdError};
 
 use crate::{
     doctor::{self, Disk, Facts, Reached, disk_free},
-    handle::Snapshot,
+    handle::{Handle, Snapshot},
 };
 
 use super::{
@@ -74,17 +74,32 @@ pub(super) async fn status(State(app): State<App>) -> Answer<Status> {
         crowded: shown.crowded.len() as u64,
         violations: shown.violations,
         view_digest: data_encoding::HEXLOWER.encode(&numbers.digest),
+        paused: shown.paused,
+        traffic: traffic(&app.handle),
         failing,
         degraded: shown.degraded,
         notices: shown.notices,
     }))
 }
 
+fn traffic(handle: &Handle) -> Vec<Traffic> {
+    let purposes = handle.meters().purposes().into_iter();
+    let shown = purposes.map(|(purpose, bytes)| Traffic {
+        purpose: purpose.to_owned(),
+        sent: bytes.sent,
+        received: bytes.received,
+    });
+    shown.collect()
+}
+
 /// What keeps a node from its work.
 fn failing(shown: &Snapshot) -> Vec<String> {
     let is_alone = !shown.peers.iter().any(|peer| peer.state == PeerState::Connected);
-    let alone =
-        is_alone.then(|| "no peer is connected: `doctor` says what may be the cause".into());
+    let why = match shown.paused {
+        true => "the node is paused: `resume` lets it go on",
+        false => "no peer is connected: `doctor` says what may be the cause",
+    };
+    let alone = is_alone.then(|| why.to_owned());
     let dead = shown.dead_carriers.iter().cloned();
     shown.degraded.iter().cloned().chain(alone).chain(dead).collect()
 }
@@ -103,6 +118,7 @@ pub(super) async fn doctor(State(app): State<App>) -> Answer<Doctor> {
         }
     }
     let facts = Facts {
+        paused: shown.paused,
         means: app.about.means,
         outlook: surroundings.outlook,
         slots: surroundings.slots,

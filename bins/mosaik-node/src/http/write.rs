@@ -15,7 +15,7 @@ use axum::{
 };
 use mosaik_api::{
     SCHEMA,
-    document::{Imported, PeerChanged, RefusedRow, Tip, Written},
+    document::{Imported, Paused, PeerChanged, RefusedRow, Tip, Written},
     failure::Code,
     json::from_json,
     request::{
@@ -155,6 +155,19 @@ pub(super) async fn forget(State(app): State<App>, peer: Segment) -> Answer<Peer
     };
     app.handle.forget(peer).await?.map_err(refused)?;
     Ok(Json(PeerChanged { schema: SCHEMA, id: peer.to_string(), blocked: false }))
+}
+
+pub(super) async fn pause(State(app): State<App>) -> Answer<Paused> {
+    set_paused(&app, true).await
+}
+
+pub(super) async fn resume(State(app): State<App>) -> Answer<Paused> {
+    set_paused(&app, false).await
+}
+
+async fn set_paused(app: &App, paused: bool) -> Answer<Paused> {
+    app.handle.pause(paused).await?;
+    Ok(Json(Paused { schema: SCHEMA, paused }))
 }
 
 /// The id of a node that isn't this one.

@@ -205,6 +205,7 @@ mod tests {
             software: String::new(),
             sync_interval_ms: 60_000,
             sync_jitter_ms: 0,
+            sessions_kept: mosaik_proto::peers::SESSIONS_KEPT,
             authors_max: 10,
             clock_floor_ms: 0,
             seed: 1,

@@ -24,6 +24,8 @@ const LONELY_MS_MAX: u64 = 60_000;
 const CALM_MS: u64 = 60_000;
 /// Reads at that pace while the peers are few.
 const FEW_READS: u32 = 5;
+/// How many times longer all but the first waits are where each byte costs.
+const METERED_FACTOR: u64 = 4;
 /// The longest wait.
 const CALM_MS_MAX: u64 = 3_600_000;
 
@@ -32,16 +34,29 @@ const CALM_MS_MAX: u64 = 3_600_000;
 pub(super) struct Pace {
     lonely_reads: u32,
     calm_reads: u32,
+    is_metered: bool,
 }
 
 impl Pace {
     /// Something got worse: begins anew at the shortest waits.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.is_metered);
+    }
+
+    /// Waits [`METERED_FACTOR`] times as long, once the first reads are done, if `is_metered`.
+    pub(super) fn new(is_metered: bool) -> Self {
+        Self { is_metered, ..Self::default() }
     }
 
     /// The wait after a read of all slots, without jitter.
     pub(super) fn after_read(&mut self, peers: usize) -> u64 {
+        match self.usual(peers) {
+            wait_ms if self.is_metered && wait_ms >= LONELY_MS => wait_ms * METERED_FACTOR,
+            wait_ms => wait_ms,
+        }
+    }
+
+    fn usual(&mut self, peers: usize) -> u64 {
         if peers == 0 {
             let reads = self.lonely_reads;
             self.lonely_reads = reads.saturating_add(1);
@@ -87,6 +102,16 @@ mod tests {
         }
         assert_eq!(waits(1, 5), [60_000; 5]);
         assert_eq!(waits(3, 3), [60_000, 120_000, 240_000]);
+    }
+
+    #[test]
+    fn a_metered_node_joins_as_soon_and_reads_a_quarter_as_often_from_then_on() {
+        let mut pace = Pace::new(true);
+        let waits: Vec<u64> = (0..5).map(|_| pace.after_read(0)).collect();
+        assert_eq!(waits, [1_000, 1_000, 2_000, 20_000, 20_000]);
+        pace.reset();
+        let last = (0..20).map(|_| pace.after_read(3)).last();
+        assert_eq!(last, Some(4 * 3_600_000));
     }
 
     #[test]

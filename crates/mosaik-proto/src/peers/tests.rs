@@ -20,7 +20,7 @@ fn somewhere(port: u16) -> Addresses {
 
 #[test]
 fn a_failed_peer_backs_off_and_a_new_address_is_tried_at_once() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     assert_eq!(book.due(0, at(0)).len(), 1);
     book.dial_failed(A, "no answer", 0, 700);
@@ -31,7 +31,7 @@ fn a_failed_peer_backs_off_and_a_new_address_is_tried_at_once() {
 
 #[test]
 fn a_blocked_peer_is_never_dialed() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.block(A, true, at(0));
     book.observe(A, somewhere(1), Source::Slot, at(0));
     assert_eq!(book.due(0, at(u64::MAX - WALL_MS)), []);
@@ -42,7 +42,7 @@ fn a_blocked_peer_is_never_dialed() {
 
 #[test]
 fn one_lost_peer_is_probed_whatever_its_back_off() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     book.due(0, at(0));
     book.dial_failed(A, "no answer", 0, u64::MAX);
@@ -51,7 +51,7 @@ fn one_lost_peer_is_probed_whatever_its_back_off() {
 
 #[test]
 fn enough_sessions_ask_for_no_dial() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     assert_eq!(book.due(SESSIONS_KEPT, at(0)), []);
     assert_eq!(book.next_due_ms(SESSIONS_KEPT), None);
@@ -59,11 +59,11 @@ fn enough_sessions_ask_for_no_dial() {
 
 #[test]
 fn the_cache_keeps_who_answered_and_where() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     book.connected(A);
     book.opened(A, introduction("hq"), 77);
-    let mut restored = PeerBook::default();
+    let mut restored = PeerBook::new(SESSIONS_KEPT);
     restored.restore(&book.encode(WALL_MS), at(0)).expect("own encoding");
     assert_eq!(restored.get(&A).map(|peer| peer.addresses(WALL_MS)), Some(somewhere(1)));
     assert_eq!(restored.get(&A).map(|peer| peer.introduction.name.as_str()), Some("hq"));
@@ -73,7 +73,7 @@ fn the_cache_keeps_who_answered_and_where() {
 /// Fifteen of sixteen holders may be dead, and each of them costs a dial its full time.
 #[test]
 fn who_has_no_session_dials_all_slots_at_once() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     for i in 0..40 {
         book.observe(NodeId([i; 32]), somewhere(1), Source::Slot, at(0));
     }
@@ -84,7 +84,7 @@ fn who_has_no_session_dials_all_slots_at_once() {
 
 #[test]
 fn a_peer_that_left_is_shown_as_left_and_looked_for_now_and_then() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Ticket, at(0));
     book.connected(A);
     book.opened(A, introduction("hq"), 77);
@@ -99,7 +99,7 @@ fn a_peer_that_left_is_shown_as_left_and_looked_for_now_and_then() {
 
 #[test]
 fn a_peer_of_two_connections_is_connected_until_both_are_gone() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     for _ in 0..2 {
         book.connected(A);
@@ -116,7 +116,7 @@ fn a_peer_of_two_connections_is_connected_until_both_are_gone() {
 
 #[test]
 fn strangers_that_only_connect_take_no_place() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     let retry = Retry { now: at(0), wait_ms: 0 };
     book.connected(A);
     book.disconnected(A, PeerState::Refused, "another network", retry);
@@ -125,7 +125,7 @@ fn strangers_that_only_connect_take_no_place() {
 
 #[test]
 fn a_full_book_lets_a_stranger_go_for_one_more_and_keeps_who_was_heard() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     let node = |i: usize| {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&i.to_be_bytes());
@@ -145,7 +145,7 @@ fn a_full_book_lets_a_stranger_go_for_one_more_and_keeps_who_was_heard() {
 /// Node keys cost nothing: whoever has many must not fill the book.
 #[test]
 fn a_full_book_lets_the_longest_silent_go_for_one_that_has_greeted() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     let node = |i: usize| {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&i.to_be_bytes());
@@ -165,7 +165,7 @@ fn a_full_book_lets_the_longest_silent_go_for_one_that_has_greeted() {
 
 #[test]
 fn addresses_expire_and_the_peer_stays() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Slot, at(0));
     let late = at(ADDRESS_AGE_MAX_MS + 1);
     // A clock that is set makes all look old: nothing better is known.
@@ -176,7 +176,7 @@ fn addresses_expire_and_the_peer_stays() {
 
 #[test]
 fn an_answer_makes_addresses_fresh() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Ticket, at(0));
     book.connected(A);
     book.opened(A, introduction("hq"), WALL_MS + ADDRESS_AGE_MAX_MS);
@@ -191,7 +191,7 @@ fn an_answer_makes_addresses_fresh() {
 
 #[test]
 fn of_one_source_who_is_near_goes_first() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     let (far, near) = (NodeId([1; 32]), NodeId([2; 32]));
     for (node, rtt_ms) in [(far, 300), (near, 3)] {
         book.observe(node, somewhere(1), Source::Cache, at(0));
@@ -207,7 +207,7 @@ fn of_one_source_who_is_near_goes_first() {
 
 #[test]
 fn a_person_forgets_who_is_neither_there_nor_blocked() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     assert_eq!(book.forget(&A), Err(Unforgettable::Unknown));
     book.observe(A, somewhere(1), Source::Slot, at(0));
     book.due(0, at(0));
@@ -260,7 +260,7 @@ fn five_hundred_dead_peers_of_three_sources_keep_no_honest_one_waiting() {
     // Where the honest one is told of, and by how many dead ones of the same source it is surrounded.
     for (source, others) in [(Source::Slot, 15), (Source::Ticket, 0), (Source::Mdns, 3)] {
         for honest in 0..16 {
-            let mut book = PeerBook::default();
+            let mut book = PeerBook::new(SESSIONS_KEPT);
             let honest = numbered(9000 + honest);
             book.observe(honest, in_the_internet(9000, false), source, at(0));
             for i in 0..others {
@@ -278,7 +278,7 @@ fn five_hundred_dead_peers_of_three_sources_keep_no_honest_one_waiting() {
 
 #[test]
 fn one_part_of_the_internet_takes_four_dials_at_a_time_and_spins_nobody() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     for i in 0..100 {
         book.observe(numbered(i), in_the_internet(3, true), Source::Gossip, at(0));
     }
@@ -291,16 +291,16 @@ fn one_part_of_the_internet_takes_four_dials_at_a_time_and_spins_nobody() {
 
 #[test]
 fn a_damaged_cache_only_lacks_peers() {
-    let mut book = PeerBook::default();
+    let mut book = PeerBook::new(SESSIONS_KEPT);
     book.observe(A, somewhere(1), Source::Ticket, at(0));
     book.connected(A);
     book.opened(A, introduction("hq"), WALL_MS);
     let whole = book.encode(WALL_MS);
     for cut in 0..whole.len() {
-        let mut restored = PeerBook::default();
+        let mut restored = PeerBook::new(SESSIONS_KEPT);
         assert!(restored.restore(&whole[..cut], at(0)).is_err());
     }
-    let mut restored = PeerBook::default();
+    let mut restored = PeerBook::new(SESSIONS_KEPT);
     restored.restore(&whole, at(0)).expect("own encoding");
     let peer = restored.get(&A).expect("it was heard");
     assert_eq!(peer.introduction, introduction("hq"));

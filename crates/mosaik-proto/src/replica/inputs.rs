@@ -6,11 +6,11 @@ use mosaik_core::{
     id::{AuthorId, NodeId},
 };
 
-use super::{META_BLOCKED, Replica};
+use super::{BACK_MS, META_BLOCKED, Replica};
 use crate::{
     Fault,
     asks::HEAD_WAIT_MS,
-    carrier::{Effect, Now, Role, SessionId},
+    carrier::{Addresses, Effect, Now, Role, SessionId},
     feeds::Taken,
     hint::Hint,
     message::{Bye, ByeCode},
@@ -19,6 +19,8 @@ use crate::{
 
 /// Sessions at a time, greeting ones included.
 const SESSIONS_MAX: usize = 256;
+/// What peers are told.
+const PAUSED: &str = "the node is paused";
 
 impl Replica {
     pub(super) fn on_append<L: Ledger>(
@@ -78,7 +80,9 @@ impl Replica {
             notices,
         };
         let mut session = Session::new(id, peer, role, binding, remembered, &mut shared);
-        if self.peers.is_blocked(&peer) {
+        if self.is_paused {
+            session.bye(Bye::new(ByeCode::Unable, PAUSED), &mut shared);
+        } else if self.peers.is_blocked(&peer) {
             session.bye(Bye::new(ByeCode::Blocked, "this node is blocked here"), &mut shared);
         } else if self.sessions.len() >= SESSIONS_MAX {
             session.bye(Bye::new(ByeCode::Unable, "too many sessions, try later"), &mut shared);
@@ -227,13 +231,57 @@ impl Replica {
         effects: &mut Vec<Effect>,
         notices: &mut Vec<Notice>,
     ) {
+        self.say_goodbye(now, "the node is stopping", ledger, effects, notices);
+    }
+
+    /// While paused it has no sessions and dials nobody; reads and appends go on.
+    pub(super) fn pause<L: Ledger>(
+        &mut self,
+        now: Now,
+        on: bool,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) {
+        if std::mem::replace(&mut self.is_paused, on) == on {
+            return;
+        }
+        if on {
+            self.say_goodbye(now, PAUSED, ledger, effects, notices);
+        } else {
+            self.peers.all_are_due(now.mono_ms);
+            self.tell_presence_soon(now);
+        }
+    }
+
+    fn say_goodbye<L: Ledger>(
+        &mut self,
+        now: Now,
+        why: &str,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) {
         self.tell_presence(now, true, effects);
         let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in ids {
             let (session, mut shared) = self.session(now, id, ledger, effects, notices);
             if let Some(session) = session {
-                session.bye(Bye::new(ByeCode::Leaving, "the node is stopping"), &mut shared);
+                session.bye(Bye::new(ByeCode::Leaving, why), &mut shared);
             }
         }
+    }
+
+    /// Where this node is now. An address that it had not before says that a network is there: who
+    /// could not be reached from the last one is tried again.
+    pub(super) fn on_own_addresses(&mut self, now: Now, addresses: Addresses) {
+        let is_new = addresses.direct.iter().any(|it| !self.own_addresses.direct.contains(it));
+        let is_soon = self.back_ms.is_some_and(|ms| ms + BACK_MS > now.mono_ms);
+        if is_new && !is_soon {
+            self.back_ms = Some(now.mono_ms);
+            self.peers.all_are_due(now.mono_ms);
+        }
+        self.own_addresses = addresses;
+        self.tell_presence_soon(now);
     }
 }

@@ -132,6 +132,8 @@ impl Replica {
 
     fn on_over(&mut self, now: Now, id: SessionId, bye: &Bye, effects: &mut Vec<Effect>) {
         let then = match bye.code {
+            // It is this node that goes, and comes back.
+            ByeCode::Leaving if self.is_paused => PeerState::Reachable,
             ByeCode::Leaving => PeerState::Left,
             ByeCode::OtherNetwork | ByeCode::Version => PeerState::Refused,
             ByeCode::Done | ByeCode::Duplicate => PeerState::Reachable,

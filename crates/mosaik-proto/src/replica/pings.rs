@@ -97,6 +97,9 @@ impl Replica {
             return Err("too many pings are under way, try later");
         }
         let is_open = self.sessions.values().any(|s| s.peer == peer && s.is_open());
+        if self.is_paused() {
+            return Err("this node is paused: `mosaik-node resume` lets it go on");
+        }
         if !is_open && !self.peers.is_busy(&peer) {
             let (peer, addresses) = self.peers.dial_now(&peer)?;
             effects.push(Effect::Dial { peer, addresses });

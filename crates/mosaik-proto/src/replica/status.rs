@@ -90,6 +90,11 @@ impl Replica {
         self.twin
     }
 
+    /// Whether a person has paused it.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// All peers.
     pub fn peers(&self) -> &PeerBook {
         &self.peers

@@ -1,6 +1,8 @@
+use std::net::SocketAddr;
+
 use mosaik_core::id::NodeId;
 use mosaik_proto::{
-    carrier::{Effect, Input, Role, SessionId},
+    carrier::{Addresses, Effect, Input, Role, SessionId},
     message::{ByeCode, Message},
     peers::PeerState,
     replica::Config,
@@ -255,4 +257,69 @@ fn a_ping_that_nobody_answers_ends() {
     let session = talk.session;
     talk.node.step(Input::Disconnected { session, reason: "timed out".into() });
     assert_eq!(ponged(&talk.node), [(2, Err("timed out".to_owned()))]);
+}
+
+/// Dials since the last call, those that are due now among them.
+fn dials(node: &mut Node) -> usize {
+    node.pass(1);
+    let effects = std::mem::take(&mut node.effects);
+    effects.iter().filter(|effect| matches!(effect, Effect::Dial { .. })).count()
+}
+
+#[test]
+fn a_paused_node_says_goodbye_dials_nobody_and_lets_nobody_in_until_it_goes_on() {
+    let mut pair = Pair::connected(Node::new(1), Node::new(2));
+    let ids = [0, 1].map(|node| pair.nodes[node].replica.node());
+    pair.nodes[0].knows(ids[1]);
+    pair.nodes[0].step(Input::Pause(true));
+    pair.settle();
+    assert!(pair.nodes.iter().all(|node| node.replica.sessions().is_empty()));
+    assert_eq!(pair.nodes[1].peer_state(ids[0]), Some(PeerState::Left));
+    assert_eq!(pair.nodes[0].peer_state(ids[1]), Some(PeerState::Reachable));
+    dials(&mut pair.nodes[0]);
+    pair.nodes[0].pass(600_000);
+    pair.nodes[0].knows(NodeId([9; 32]));
+    pair.nodes[0].step(Input::Ping { token: 1, peer: ids[1] });
+    assert_eq!(dials(&mut pair.nodes[0]), 0);
+    pair.connect(1);
+    pair.settle();
+    assert!(pair.nodes.iter().all(|node| node.replica.sessions().is_empty()));
+    let there = pair.nodes[1].replica.peers().get(&ids[0]);
+    assert!(there.is_some_and(|peer| peer.last_reason.contains("paused")));
+    pair.nodes[0].step(Input::Pause(false));
+    assert_eq!(dials(&mut pair.nodes[0]), 2, "whatever came of it before");
+    pair.connect(0);
+    pair.settle();
+    assert!(pair.nodes.iter().all(|node| node.replica.sessions().len() == 1));
+}
+
+#[test]
+fn a_new_address_of_its_own_makes_a_node_try_everybody_again() {
+    let mut node = Node::new(1);
+    let peer = NodeId([3; 32]);
+    node.knows(peer);
+    assert_eq!(dials(&mut node), 1);
+    let failed = |node: &mut Node| {
+        node.step(Input::DialFailed { peer, reason: "no answer within 5 s".into() });
+    };
+    let moved = |node: &mut Node, host: u8| {
+        let direct = vec![SocketAddr::from(([192, 0, 2, host], 4242))];
+        node.step(Input::OwnAddresses(Addresses { direct, relays: Vec::new() }));
+    };
+    for _ in 0..12 {
+        failed(&mut node);
+        node.pass(700_000);
+    }
+    dials(&mut node);
+    failed(&mut node);
+    node.pass(1_000);
+    assert_eq!(dials(&mut node), 0, "it waits for minutes by now");
+    moved(&mut node, 1);
+    assert_eq!(dials(&mut node), 1);
+    // One that comes and goes doesn't.
+    for host in 2..5 {
+        failed(&mut node);
+        moved(&mut node, host);
+    }
+    assert_eq!(dials(&mut node), 0);
 }

@@ -43,6 +43,7 @@ pub(crate) fn config(n: u8) -> Config {
         software: "mosaik-sim".into(),
         sync_interval_ms: 60_000,
         sync_jitter_ms: 30_000,
+        sessions_kept: mosaik_proto::peers::SESSIONS_KEPT,
         authors_max: 1_000_000,
         clock_floor_ms: EPOCH_MS - 1_000_000_000,
         seed: n.into(),

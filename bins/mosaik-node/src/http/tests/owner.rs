@@ -67,6 +67,7 @@ impl TestNode {
             software: "test".into(),
             sync_interval_ms: 60_000,
             sync_jitter_ms: 30_000,
+            sessions_kept: mosaik_proto::peers::SESSIONS_KEPT,
             authors_max: 100,
             clock_floor_ms: 0,
             seed: 1,
@@ -181,6 +182,9 @@ impl Owner {
             }
             Request::Compact { reply } => {
                 let _ = reply.send(Err(WriteError::Reading));
+            }
+            Request::Pause { reply, .. } => {
+                let _ = reply.send(());
             }
             Request::Shutdown => {}
         }
