@@ -8,6 +8,7 @@ mod append;
 pub mod bootstrap;
 mod catch_up;
 mod compare;
+mod day;
 pub mod figure;
 mod fill;
 mod idle;
@@ -56,6 +57,8 @@ pub(crate) struct Bench {
 enum Part {
     /// How soon nodes find each other through the DHT.
     Bootstrap,
+    /// What an idle day costs in bytes: takes 22 minutes.
+    Day,
 }
 
 /// What is measured.
@@ -106,8 +109,11 @@ async fn measure(asked: Bench) -> Result<()> {
     let mut run = Run { report, place, quick: asked.quick, events: asked.events };
     let chosen = |workload| asked.only.is_empty() || asked.only.contains(&workload);
     run.report.begin(&run.place)?;
-    if let Some(Part::Bootstrap) = asked.part {
-        bootstrap::all(&mut run).await?;
+    if let Some(part) = asked.part {
+        match part {
+            Part::Bootstrap => bootstrap::all(&mut run).await?,
+            Part::Day => day::all(&mut run).await?,
+        }
         run.report.end();
         return Ok(());
     }
