@@ -40,6 +40,7 @@ use crate::{
     counters::Counters,
     endpoint::to_dial,
     gossip::Gate,
+    limits::Limits,
     mdns::Neighbours,
     rate::Rate,
     reason::of_dial,
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
     pub(crate) serving: Option<blobs::Serving>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) sessions: AtomicU64,
     /// Whether nobody is let in for now.

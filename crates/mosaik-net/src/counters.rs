@@ -34,6 +34,18 @@ pub struct Counters {
     /// Connections turned away before a session: too many, no stream in time, gossip without a
     /// greeting.
     pub refused: Count,
+    /// Of these, connections of a peer that opens too many.
+    pub limited_connections: Count,
+    /// Frames that were taken later because their sender sends too many.
+    pub limited_frames: Count,
+    /// The same of comparisons.
+    pub limited_comparisons: Count,
+    /// Writes to a peer that waited because it takes too many bytes.
+    pub limited_sends: Count,
+    /// Requests for files that waited because their sender makes too many.
+    pub limited_requests: Count,
+    /// Hints dropped because a neighbour passes on too many.
+    pub limited_hints: Count,
     /// Bytes of files handed to the transport, without their hashes.
     pub blob_bytes_served: Count,
     /// Bytes of files that came and were right.
@@ -109,7 +121,7 @@ impl Traffic {
     /// Bytes of sync are those of its streams, before encryption. Bytes of UDP are whole datagrams
     /// without their IP and UDP headers: sync, gossip, handshakes and acknowledgements of all peers,
     /// sent again where they were lost. What goes over a relay is counted apart.
-    pub fn numbers(&self) -> [(&'static str, u64); 22] {
+    pub fn numbers(&self) -> [(&'static str, u64); 28] {
         let (counters, socket) = (&self.counters, &self.socket);
         let gossip = self.gossip();
         [
@@ -126,6 +138,12 @@ impl Traffic {
             ("sessions", counters.sessions.get()),
             ("dials_failed", counters.dials_failed.get()),
             ("connections_refused", counters.refused.get()),
+            ("limited_connections", counters.limited_connections.get()),
+            ("limited_frames", counters.limited_frames.get()),
+            ("limited_comparisons", counters.limited_comparisons.get()),
+            ("limited_sends", counters.limited_sends.get()),
+            ("limited_requests", counters.limited_requests.get()),
+            ("limited_hints", counters.limited_hints.get()),
             ("blob_bytes_served", counters.blob_bytes_served.get()),
             ("blob_bytes_fetched", counters.blob_bytes_fetched.get()),
             ("gossip_bytes_sent", gossip.sent),

@@ -185,6 +185,8 @@ fn transport(rate_down: Option<u64>) -> QuicTransportConfig {
         .receive_window(VarInt::from_u32(window * STREAMS_IN_WINDOW))
         .stream_receive_window(VarInt::from_u32(window))
         .send_window(SEND_WINDOW)
+        // Nothing here reads any.
+        .datagram_receive_buffer_size(None)
         .max_concurrent_bidi_streams(STREAMS_MAX.into())
         .max_concurrent_uni_streams(STREAMS_MAX.into())
         .build()

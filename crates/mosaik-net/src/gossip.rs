@@ -20,7 +20,7 @@ use futures_lite::StreamExt;
 use iroh::{
     Endpoint, EndpointAddr, EndpointId,
     endpoint::{
-        AfterHandshakeOutcome, BeforeConnectOutcome, Connection, EndpointHooks,
+        AfterHandshakeOutcome, BeforeConnectOutcome, Connection, EndpointHooks, Side,
         WeakConnectionHandle,
     },
 };
@@ -45,7 +45,9 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{blobs, budget::Delivery, counters::Counters, reason::speaks_not, sync::code};
+use crate::{
+    blobs, budget::Delivery, counters::Counters, limits::Limits, reason::speaks_not, sync::code,
+};
 
 /// Bytes of one gossip message, gossip's own header included: the same at all nodes.
 pub const MESSAGE_LEN_MAX: usize = 4096;
@@ -72,6 +74,7 @@ const BROADCAST_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Gate {
     admitted: Mutex<HashMap<NodeId, Admitted>>,
     changed: Notify,
+    limits: Arc<Limits>,
     counters: Arc<Counters>,
 }
 
@@ -110,8 +113,8 @@ pub(crate) struct Admission {
 }
 
 impl Gate {
-    pub(crate) fn new(counters: Arc<Counters>) -> Arc<Self> {
-        Arc::new(Self { counters, ..Self::default() })
+    pub(crate) fn new(limits: Arc<Limits>, counters: Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self { limits, counters, ..Self::default() })
     }
 
     /// Admits a peer as long as the returned claim lives.
@@ -141,6 +144,21 @@ impl Gate {
 
     fn is_admitted(&self, peer: EndpointId) -> bool {
         self.lock().contains_key(&NodeId(*peer.as_bytes()))
+    }
+
+    /// Takes in a connection that has come about, whoever opened it, or says why not.
+    fn take(&self, connection: &Connection) -> Result<(), (ByeCode, &'static str)> {
+        if connection.side() == Side::Server {
+            let peer = NodeId(*connection.remote_id().as_bytes());
+            let entered = self.limits.of(peer).enter(connection);
+            entered.map_err(|reason| (ByeCode::Unable, reason))?;
+        }
+        match Beside::of(connection.alpn()) {
+            None => Ok(()),
+            Some(beside) if self.enter(beside, connection) => Ok(()),
+            Some(Beside::Gossip) => Err((ByeCode::Violation, "gossip needs an open session")),
+            Some(Beside::Files) => Err((ByeCode::Violation, "files need an open session")),
+        }
     }
 
     /// Takes a connection in that needs a session, or not.
@@ -194,18 +212,12 @@ impl EndpointHooks for Hook {
     }
 
     async fn after_handshake<'a>(&'a self, connection: &'a Connection) -> AfterHandshakeOutcome {
-        let reason: &[u8] = match Beside::of(connection.alpn()) {
-            None => return AfterHandshakeOutcome::Accept,
-            Some(beside) if self.0.enter(beside, connection) => {
-                return AfterHandshakeOutcome::Accept;
+        match self.0.take(connection) {
+            Ok(()) => AfterHandshakeOutcome::Accept,
+            Err((why, reason)) => {
+                self.0.counters.refused.one_more();
+                AfterHandshakeOutcome::Reject { error_code: code(why), reason: reason.into() }
             }
-            Some(Beside::Gossip) => b"gossip needs an open session",
-            Some(Beside::Files) => b"files need an open session",
-        };
-        self.0.counters.refused.one_more();
-        AfterHandshakeOutcome::Reject {
-            error_code: code(ByeCode::Violation),
-            reason: reason.to_vec(),
         }
     }
 }
@@ -223,6 +235,7 @@ pub(crate) struct Topic {
     pub(crate) inbox: mpsc::Sender<Delivery>,
     pub(crate) hasher: Hasher,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -357,7 +370,8 @@ impl Topic {
         let (peer, up) = match event {
             Event::Received(message) => {
                 let from = NodeId(*message.delivered_from.as_bytes());
-                return self.hand_on(from, &message.content);
+                // Before anything is computed for it.
+                return !self.limits.of(from).hint() || self.hand_on(from, &message.content);
             }
             Event::Lagged => {
                 self.counters.hints_dropped.one_more();

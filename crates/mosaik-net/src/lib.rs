@@ -21,6 +21,7 @@ mod counters;
 mod endpoint;
 mod frame;
 mod gossip;
+mod limits;
 mod mdns;
 mod net;
 mod outlook;

@@ -33,6 +33,7 @@ use crate::{
     counters::{Counters, Traffic},
     endpoint::{self, BindError, NetConfig, SYNC_ALPN, addresses, tell_addresses},
     gossip::{self, Gate, HINTS_WAITING_MAX, Hook, Topic},
+    limits::Limits,
     mdns::{Mdns, Neighbours},
     outlook::{self, Outlook},
     rate::{Place, Rate},
@@ -113,7 +114,8 @@ impl Net {
     /// [`BindError`], mostly because an address of `config.listen` can't be had.
     pub async fn bind(config: NetConfig, inbox: mpsc::Sender<Delivery>) -> Result<Self, BindError> {
         let counters = Arc::new(Counters::default());
-        let gate = Gate::new(counters.clone());
+        let limits = Limits::new(counters.clone());
+        let gate = Gate::new(limits.clone(), counters.clone());
         let mut alpns = vec![SYNC_ALPN.to_vec()];
         if config.gossip {
             alpns.push(iroh_gossip::ALPN.to_vec());
@@ -134,10 +136,10 @@ impl Net {
         let [rate_down, rate_up] =
             [config.rate_down, config.rate_up].map(|rate| rate.map(Rate::new).map(Arc::new));
         let for_files = |rate: &Option<Arc<Rate>>| rate.clone().map(Place::new);
-        let serving = config
-            .shelf
-            .clone()
-            .map(|shelf| Serving::new(shelf, for_files(&rate_up).map(Arc::new), counters.clone()));
+        let serving = config.shelf.clone().map(|shelf| {
+            let rate = for_files(&rate_up).map(Arc::new);
+            Serving::new(shelf, rate, limits.clone(), counters.clone())
+        });
         let shared = Arc::new(Shared {
             endpoint: endpoint.clone(),
             inbox: inbox.clone(),
@@ -153,6 +155,7 @@ impl Net {
             gate: gate.clone(),
             gossip: gossip.clone(),
             serving,
+            limits: limits.clone(),
             counters: counters.clone(),
             sessions: AtomicU64::new(1),
             paused: pauses.clone(),
@@ -187,6 +190,7 @@ impl Net {
                 inbox: inbox.clone(),
                 hasher,
                 fingerprint: config.keys.fingerprint,
+                limits,
                 counters: counters.clone(),
             };
             tasks.spawn(topic.run(config.keys.topic, hints));

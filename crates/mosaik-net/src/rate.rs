@@ -1,4 +1,5 @@
-//! A limit on the bytes that are read, or written, for all sessions and files together.
+//! Limits on what is done in a second: bytes that are read, or written, for all sessions and files
+//! together; and what one peer asks for.
 //!
 //! Invariants:
 //! - Who takes of a rate takes turns, in pieces of an eighth of a second's worth at the most.
@@ -6,7 +7,7 @@
 //!   piece of a file, and files go on beside sessions that never pause.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -21,29 +22,69 @@ const PIECE_MAX: usize = 64 * 1024;
 
 /// A token bucket, counted in time: when all that was taken so far is paid for.
 ///
-/// Locked by all sessions for a few instructions, never across an await.
+/// Locked by all that take for a few instructions, never across an await.
 #[derive(Debug)]
 pub(crate) struct Rate {
-    bytes_per_s: u64,
+    per_s: u64,
+    burst: Duration,
     paid: Mutex<Instant>,
 }
 
 impl Rate {
+    /// So many bytes a second.
     pub(crate) fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s: bytes_per_s.max(1), paid: Mutex::new(Instant::now()) }
+        Self::with_burst(bytes_per_s, BURST)
     }
 
-    /// Waits until `bytes` that have gone are within the rate. A reader that waits doesn't read on, so that
+    /// So many of whatever is counted a second, and after a pause those of `burst` at once.
+    pub(crate) fn with_burst(per_s: u64, burst: Duration) -> Self {
+        let now = Instant::now();
+        // Nothing was taken yet: the pause before the first is long enough.
+        let paid = Mutex::new(now.checked_sub(burst).unwrap_or(now));
+        Self { per_s: per_s.max(1), burst, paid }
+    }
+
+    /// Waits until `units` that have gone are within the rate. A reader that waits doesn't read on, so that
     /// the peer's flow control stops it; a writer lets what is to follow wait.
-    pub(crate) async fn take(&self, bytes: usize) {
-        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
-        let until = {
-            let mut paid = self.paid.lock().expect("nothing panics while it holds this lock");
-            let now = Instant::now();
-            *paid = (*paid).max(now.checked_sub(BURST).unwrap_or(now)) + cost;
-            *paid
-        };
-        sleep_until(until).await;
+    pub(crate) async fn take(&self, units: usize) {
+        if let Some(until) = self.charge(units) {
+            sleep_until(until).await;
+        }
+    }
+
+    /// Takes `units`, and says when that is within the rate; none: it is by now.
+    pub(crate) fn charge(&self, units: usize) -> Option<Instant> {
+        let (mut paid, now) = self.paid();
+        *paid += self.cost(units);
+        Some(*paid).filter(|paid| *paid > now)
+    }
+
+    /// Takes one if that is within the rate by now.
+    pub(crate) fn try_take(&self) -> bool {
+        let (mut paid, now) = self.paid();
+        let is_free = *paid + self.cost(1) <= now;
+        if is_free {
+            *paid += self.cost(1);
+        }
+        is_free
+    }
+
+    /// Whether a fresh one would be just like it.
+    pub(crate) fn is_rested(&self) -> bool {
+        let (paid, now) = self.paid();
+        *paid + self.burst <= now
+    }
+
+    fn cost(&self, units: usize) -> Duration {
+        Duration::from_secs_f64(units as f64 / self.per_s as f64)
+    }
+
+    /// When all is paid for, not further back than what is saved up; and the time by which that is.
+    fn paid(&self) -> (MutexGuard<'_, Instant>, Instant) {
+        let mut paid = self.paid.lock().expect("nothing panics while it holds this lock");
+        let now = Instant::now();
+        *paid = (*paid).max(now.checked_sub(self.burst).unwrap_or(now));
+        (paid, now)
     }
 }
 
@@ -61,7 +102,7 @@ impl Place {
     }
 
     pub(crate) fn bytes_per_s(&self) -> u64 {
-        self.rate.bytes_per_s
+        self.rate.per_s
     }
 
     /// As [`Rate::take`], piece by piece, when it is this one's turn.
@@ -80,7 +121,7 @@ impl Place {
 /// The most that goes in one piece: an eighth of a second's worth.
 pub(crate) fn piece_max(rate: Option<&Rate>) -> usize {
     rate.map_or(PIECE_MAX, |rate| {
-        usize::try_from(rate.bytes_per_s / 8).unwrap_or(PIECE_MAX).clamp(512, PIECE_MAX)
+        usize::try_from(rate.per_s / 8).unwrap_or(PIECE_MAX).clamp(512, PIECE_MAX)
     })
 }
 
@@ -145,5 +186,18 @@ mod tests {
             () = place.take(80_000) => {}
         }
         assert!(start.elapsed() >= Duration::from_secs(19), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_gets_what_is_saved_up_and_then_the_rate() {
+        let rate = Rate::with_burst(10, Duration::from_secs(2));
+        let got = |rate: &Rate| (0..100).filter(|_| rate.try_take()).count();
+        assert_eq!(got(&rate), 20);
+        assert!(!rate.is_rested());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(got(&rate), 10);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(rate.is_rested());
+        assert_eq!(got(&rate), 20);
     }
 }

@@ -43,6 +43,7 @@ use crate::{
     SYNC_ALPN,
     connect::Shared,
     gossip::Admission,
+    limits::Peer,
     rate::piece_max,
     reason::{of_bye, of_connection},
 };
@@ -148,10 +149,12 @@ pub(crate) async fn run(
     let connected = Input::Connected { session, peer, role, binding, rtt_ms };
     if shared.inbox.send(connected.into()).await.is_ok() {
         debug!(session = session.0, peer = %peer.short(), ?role, "session begun");
+        let limits = shared.limits.of(peer);
         let writer = Writer {
             shared: &shared,
             session,
             peer,
+            limits: limits.clone(),
             send,
             queue,
             queued: &queued,
@@ -159,7 +162,7 @@ pub(crate) async fn run(
             farewell_by: None,
             admission: None,
         };
-        let reader = Reader::new(shared.clone(), session, recv);
+        let reader = Reader::new(shared.clone(), session, limits, recv);
         // A task of its own: a flood must not hold up what is sent.
         let mut reading = JoinSet::new();
         reading.spawn(reader.run());
@@ -290,6 +293,7 @@ struct Writer<'a> {
     shared: &'a Shared,
     session: SessionId,
     peer: NodeId,
+    limits: Arc<Peer>,
     send: SendStream,
     queue: mpsc::UnboundedReceiver<Command>,
     queued: &'a AtomicUsize,
@@ -423,16 +427,22 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Waits until what was written is within the rate, unless the session is about to end.
+    /// Waits until what was written is within the limits, unless the session is about to end.
     async fn keep_rate(&mut self, bytes: usize) -> Result<(), WriteEnd> {
-        let Some(rate) = self.shared.rate_up.as_deref().filter(|_| self.farewell_by.is_none())
-        else {
+        if self.farewell_by.is_some() {
             return Ok(());
+        }
+        let (limits, rate) = (self.limits.clone(), self.shared.rate_up.as_deref());
+        let within = async {
+            limits.sent(bytes).await;
+            if let Some(rate) = rate {
+                rate.take(bytes).await;
+            }
         };
         tokio::select! {
             biased;
             changed = self.ending.changed() => self.note_ending(changed.is_ok()),
-            () = rate.take(bytes) => Ok(()),
+            () = within => Ok(()),
         }
     }
 

@@ -11,6 +11,8 @@ use iroh_blobs::provider::{
     },
     handle_stream,
 };
+use mosaik_core::id::NodeId;
+use mosaik_proto::message::ByeCode;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -19,7 +21,12 @@ use tokio::{
 use tracing::debug;
 
 use super::shelf::Shelf;
-use crate::{counters::Counters, rate::Place};
+use crate::{
+    counters::Counters,
+    limits::{Limits, Peer},
+    rate::Place,
+    sync::code,
+};
 
 /// Requests served at once, of all peers. A guess: each costs a file handle and the stream's window.
 const SERVED_MAX: usize = 32;
@@ -31,6 +38,8 @@ const BLOCK_LEN: u64 = 16 << 10;
 const HASHES_LEN: u64 = 64;
 /// How long a peer may take to send its request, and to take the next 16 KiB.
 const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long a connection may stay without a request. Peers close theirs after 10 s.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// Each request is asked about before it is served, and each 16 KiB are told; nothing may be written,
 /// nor watched.
@@ -49,6 +58,7 @@ pub(crate) struct Serving {
     shelf: Arc<Shelf>,
     places: Arc<Semaphore>,
     rate: Option<Arc<Place>>,
+    limits: Arc<Limits>,
     counters: Arc<Counters>,
 }
 
@@ -57,10 +67,11 @@ impl Serving {
     pub(crate) fn new(
         shelf: Arc<Shelf>,
         rate: Option<Arc<Place>>,
+        limits: Arc<Limits>,
         counters: Arc<Counters>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(served_max(rate.as_deref().map(Place::bytes_per_s))));
-        Self { shelf, places, rate, counters }
+        Self { shelf, places, rate, limits, counters }
     }
 }
 
@@ -74,31 +85,44 @@ fn served_max(bytes_per_s: Option<u64>) -> usize {
 
 /// Serves one connection to its end. The gate has let it in.
 pub(crate) async fn serve(serving: Serving, connection: Connection) {
+    let peer = serving.limits.of(NodeId(*connection.remote_id().as_bytes()));
     let mut requests = JoinSet::new();
     loop {
-        tokio::select! {
-            // Waits for a place before it takes the next request: who asks too much waits.
-            streams = async {
-                let place = serving.places.clone().acquire_owned().await;
-                (connection.accept_bi().await, place)
-            } => {
-                let (Ok((send, recv)), Ok(place)) = streams else { break };
-                let (events, asked) = EventSender::channel(4, MASK);
-                let id = connection.stable_id() as u64;
-                let pair = StreamPair::new(id, recv, send, events);
-                let serving = serving.clone();
-                requests.spawn(async move {
-                    answer(&serving, pair, asked).await;
-                    drop(place);
-                });
+        let accepted = timeout(IDLE_MAX, connection.accept_bi()).await;
+        while requests.try_join_next().is_some() {}
+        let (send, recv) = match accepted {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(_)) => break,
+            Err(_) if requests.is_empty() => {
+                connection.close(code(ByeCode::Done), b"no file was asked for");
+                break;
             }
-            Some(_) = requests.join_next() => {}
-        }
+            Err(_) => continue,
+        };
+        // No other request is taken before there is a place for this one: who asks too much waits.
+        let has_places =
+            async { (peer.request().await, serving.places.clone().acquire_owned().await) };
+        let places = tokio::select! {
+            places = has_places => places,
+            _ = connection.closed() => break,
+        };
+        let (events, asked) = EventSender::channel(4, MASK);
+        let pair = StreamPair::new(connection.stable_id() as u64, recv, send, events);
+        let (serving, peer) = (serving.clone(), peer.clone());
+        requests.spawn(async move {
+            answer(&serving, &peer, pair, asked).await;
+            drop(places);
+        });
     }
 }
 
 /// Serves one request, as long as the peer takes what it asked for.
-async fn answer(serving: &Serving, pair: StreamPair, mut asked: mpsc::Receiver<ProviderMessage>) {
+async fn answer(
+    serving: &Serving,
+    peer: &Peer,
+    pair: StreamPair,
+    mut asked: mpsc::Receiver<ProviderMessage>,
+) {
     // Where there never was a file there is nothing to open.
     if !serving.shelf.is_begun() {
         return;
@@ -133,9 +157,8 @@ async fn answer(serving: &Serving, pair: StreamPair, mut asked: mpsc::Receiver<P
                     let size = message.inner.size;
                     serving.counters.blob_bytes_served.add(size);
                     // The next block is written when this one is paid for.
-                    if let Some(rate) = &serving.rate {
-                        rate.take(usize::try_from(size + HASHES_LEN).unwrap_or(usize::MAX)).await;
-                    }
+                    let bytes = usize::try_from(size + HASHES_LEN).unwrap_or(usize::MAX);
+                    peer.served(bytes, serving.rate.as_deref()).await;
                     let _ = message.tx.send(Ok(())).await;
                 }
                 Ok(Some(ProviderMessage::ObserveRequestReceived(message))) => {

@@ -14,6 +14,7 @@ use crate::{
     budget::{Delivery, Frame, Room},
     connect::Shared,
     frame::Assembler,
+    limits::Peer,
     rate::piece_max,
 };
 
@@ -28,6 +29,8 @@ const CHECKED_APART_FROM: usize = 8 * 1024;
 pub(super) struct Reader {
     shared: Arc<Shared>,
     session: SessionId,
+    /// What the peer may send in a second.
+    limits: Arc<Peer>,
     recv: RecvStream,
     assembler: Assembler,
     /// The room of the frame that isn't whole yet.
@@ -70,9 +73,14 @@ pub(super) enum ReadEnd {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, session: SessionId, recv: RecvStream) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        session: SessionId,
+        limits: Arc<Peer>,
+        recv: RecvStream,
+    ) -> Self {
         let (assembler, checks) = (Assembler::default(), VecDeque::new());
-        Self { shared, session, recv, assembler, frame: None, checks, progress: None }
+        Self { shared, session, limits, recv, assembler, frame: None, checks, progress: None }
     }
 
     pub(super) async fn run(mut self) -> ReadEnd {
@@ -197,7 +205,11 @@ impl Reader {
     ) -> Result<(), ReadEnd> {
         let (session, counters) = (self.session, &self.shared.counters);
         let (input, is_bad) = match decoded {
-            Ok(message) => (Input::Frame { session, message }, false),
+            Ok(message) => {
+                // Nothing more is read meanwhile.
+                self.limits.frame(&message).await;
+                (Input::Frame { session, message }, false)
+            }
             Err(error) => (Input::BadFrame { session, error }, true),
         };
         if is_bad { &counters.frames_bad } else { &counters.frames_received }.one_more();

@@ -8,7 +8,8 @@ use iroh::{Endpoint, endpoint::ConnectionError};
 use iroh_blobs::{
     Hash,
     api::Store,
-    protocol::{ChunkRanges, ObserveRequest, PushRequest},
+    get::fsm,
+    protocol::{ChunkRanges, GetRequest, ObserveRequest, PushRequest},
     store::mem::MemStore,
 };
 use mosaik_core::id::{BlobId, NodeId};
@@ -248,14 +249,7 @@ async fn peers_write_nothing_and_watch_nothing() {
     let member = bare(2, iroh_blobs::ALPN).await;
     let store = MemStore::new();
     let own = store.blobs().add_slice(b"not asked for").temp_tag().await.expect("memory").hash();
-    let dial = async || loop {
-        let connection = dial_node(&member, &ada.node, iroh_blobs::ALPN).await;
-        let closed = timeout(Duration::from_millis(500), connection.closed()).await;
-        if closed.is_err() {
-            return connection;
-        }
-    };
-    let connection = timeout(DEADLINE, dial()).await.expect("let in");
+    let connection = let_in(&member, &ada.node).await;
     let pushed = push(&store, connection.clone(), own).await;
     assert_eq!(ada.shelf.local(BlobId(*own.as_bytes())).await.expect("a shelf"), 0, "{pushed}");
     let request = ObserveRequest::new(Hash::from_bytes(blob.0));
@@ -265,6 +259,20 @@ async fn peers_write_nothing_and_watch_nothing() {
     // Reading goes on.
     store.remote().fetch(connection, Hash::from_bytes(blob.0)).await.expect("a file");
     assert_eq!(store.blobs().get_bytes(Hash::from_bytes(blob.0)).await.expect("memory"), bytes);
+}
+
+/// Dials until the gate is open.
+async fn let_in(endpoint: &Endpoint, node: &Node) -> iroh::endpoint::Connection {
+    let dial = async {
+        loop {
+            let connection = dial_node(endpoint, node, iroh_blobs::ALPN).await;
+            let closed = timeout(Duration::from_millis(500), connection.closed()).await;
+            if closed.is_err() {
+                return connection;
+            }
+        }
+    };
+    timeout(DEADLINE, dial).await.expect("let in")
 }
 
 async fn push(store: &Store, connection: iroh::endpoint::Connection, blob: Hash) -> String {
@@ -312,4 +320,38 @@ async fn files_and_sessions_share_one_rate_each_way() {
     for took in [up, down] {
         assert!(took >= Duration::from_millis(1800), "up {up:?}, down {down:?}");
     }
+}
+
+/// 32 requests are served at once. One peer that makes more, and reads nothing, must leave some to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_asks_for_much_and_takes_nothing_keeps_no_other_from_a_file() {
+    let (mut ada, mut ben) = (holder(1).await, holder(2).await);
+    let blob = add(&ada, &content(5_000_000)).await;
+    let mut mallory = Node::start(3).await;
+    let (_, open) = connect(&mut mallory, &mut ada.node).await;
+    ada.node.open(&open);
+    greet(&mut ben.node, &mut ada.node).await;
+    let same_key = bare(3, iroh_blobs::ALPN).await;
+    let request = || GetRequest::blob(Hash::from_bytes(blob.0));
+    let mut connections = vec![let_in(&same_key, &ada.node).await];
+    for _ in 0..2 {
+        connections.push(dial_node(&same_key, &ada.node, iroh_blobs::ALPN).await);
+    }
+    let mut unread = Vec::new();
+    for connection in &connections {
+        for _ in 0..16 {
+            let asking = fsm::start(connection.clone(), request(), Default::default());
+            let asked = asking.next().await.expect("a stream");
+            unread.push(asked.next().await.expect("it is taken"));
+        }
+    }
+    let waiting = async {
+        while ada.node.net.counters().limited_requests.get() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, waiting).await.expect("more than it may have");
+    let fetched = fetch(&ben, blob, ada.node.net.node_id(), 5_000_000).await;
+    assert_eq!(fetched, End::Whole { size: 5_000_000 });
+    assert_eq!(unread.len(), 48);
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, ConnectionError};
-use mosaik_net::{QUEUE_LEN_MAX, SYNC_ALPN};
+use mosaik_net::{NetConfig, QUEUE_LEN_MAX, SYNC_ALPN};
 use mosaik_proto::{
     carrier::{Effect, Input},
     message::{ByeCode, FRAME_MAX, FrameError, Greet, Message},
 };
 use tokio::time::{Instant, timeout};
 
-use crate::node::{DEADLINE, Node, bare, bulky, config, dial_node, place_of, stream_to};
+use crate::node::{DEADLINE, INBOX, Node, bare, bulky, config, dial_node, place_of, stream_to};
 
 /// The code and text with which a connection was closed from the other end.
 async fn closed(connection: &Connection) -> (u64, String) {
@@ -211,4 +211,89 @@ async fn a_close_does_not_wait_long_for_a_peer_that_reads_nothing() {
     assert_eq!(ada.disconnected(open.session).await, "closed here: leaving (good night)");
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     assert_eq!(closed(&connection).await, (1, "good night".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_dials_in_again_and_again_is_turned_away_and_others_are_not() {
+    let ada = Node::start_with(NetConfig { gossip: true, ..config(1) }, INBOX).await;
+    let (peer, other) = (bare(2, iroh_gossip::ALPN).await, bare(3, iroh_gossip::ALPN).await);
+    let start = Instant::now();
+    let mut taken = 0;
+    // Those that are taken are told that gossip needs a session.
+    let refusal = loop {
+        match closed(&dial_node(&peer, &ada, iroh_gossip::ALPN).await).await {
+            (4, _) => taken += 1,
+            refusal => break refusal,
+        }
+    };
+    assert_eq!(refusal, (8, "too many connections within a minute, try later".to_owned()));
+    assert!((60..=61 + start.elapsed().as_secs()).contains(&taken), "{taken}");
+    assert_eq!(ada.net.counters().limited_connections.get(), 1);
+    assert_eq!(closed(&dial_node(&other, &ada, iroh_gossip::ALPN).await).await.0, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_has_sixteen_sessions_at_once() {
+    let (mut ada, peer) = (Node::start(1).await, bare(2, SYNC_ALPN).await);
+    let again = Message::Again(1).encode();
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        let streams = stream_to(&peer, &ada, &again).await;
+        open.push((ada.connected().await, streams));
+    }
+    let refused = closed(&dial_node(&peer, &ada, SYNC_ALPN).await).await;
+    assert_eq!(refused, (8, "too many connections at once, try later".to_owned()));
+    let (session, streams) = open.remove(3);
+    drop(streams);
+    ada.disconnected(session.session).await;
+    let _streams = stream_to(&peer, &ada, &again).await;
+    ada.connected().await;
+}
+
+/// Sends `count` frames beside another peer's single one: when each of the two had told all.
+async fn flood(message: &Message, count: usize) -> (Node, Duration, Duration) {
+    let mut ada = Node::start(1).await;
+    let (peer, other) = (bare(2, SYNC_ALPN).await, bare(3, SYNC_ALPN).await);
+    let (_connection, mut send, _recv) = stream_to(&peer, &ada, &message.encode()).await;
+    let session = ada.connected().await.session;
+    assert_eq!(&ada.frame(session).await, message);
+    let frames = message.encode().repeat(count - 1);
+    let start = Instant::now();
+    let sending = tokio::spawn(async move {
+        send.write_all(&frames).await.expect("it is taken");
+        send
+    });
+    let _others = stream_to(&other, &ada, &Message::Again(7).encode()).await;
+    let (mut came, mut others_at) = (1, None);
+    while came < count || others_at.is_none() {
+        let frame = |input| match input {
+            Input::Frame { session, .. } => Some(session),
+            _ => None,
+        };
+        if ada.until("a frame", frame).await == session {
+            came += 1;
+        } else {
+            others_at = Some(start.elapsed());
+        }
+    }
+    sending.await.expect("no panic");
+    (ada, others_at.expect("it came"), start.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_compares_all_the_time_is_slowed_down_and_others_are_not() {
+    let (ada, other, all) = flood(&Message::Again(1), 110).await;
+    // 100 at once, and five a second.
+    assert!(all >= Duration::from_millis(1500), "{all:?}");
+    assert!(other < all, "{other:?} of {all:?}");
+    assert!(ada.net.counters().limited_comparisons.get() >= 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_sends_frames_all_the_time_is_slowed_down_and_others_are_not() {
+    let (ada, other, all) = flood(&Message::Ping(1), 30_000).await;
+    // 20,000 at once, and 10,000 a second.
+    assert!(all >= Duration::from_millis(800), "{all:?}");
+    assert!(other < all, "{other:?} of {all:?}");
+    assert!(ada.net.counters().limited_frames.get() > 0);
 }
