@@ -185,8 +185,17 @@ impl Replica {
         };
         let retry = Retry { now, wait_ms };
         self.peers.disconnected(session.peer, then, reason, retry);
-        if !self.sessions.values().any(|other| other.peer == session.peer) {
-            self.clock_offsets.remove(&session.peer);
+        if self.sessions.values().any(|other| other.peer == session.peer) {
+            return;
+        }
+        self.clock_offsets.remove(&session.peer);
+        // A dial that came to no greeting has led nowhere. Who turns others away for coming too often
+        // would have this node come again within a second.
+        let is_in_vain =
+            then == PeerState::Lost && session.role == Role::Dialer && session.hello().is_none();
+        if is_in_vain {
+            let chance = self.rng.random();
+            self.peers.dial_failed(session.peer, reason, now.mono_ms, chance);
         }
     }
 }

@@ -46,6 +46,33 @@ fn a_new_connection_of_the_same_dialer_takes_the_place_of_its_dead_one() {
     assert_eq!(sessions(&pair.nodes[1]), [SessionId(2)]);
 }
 
+#[test]
+fn who_is_turned_away_before_a_greeting_comes_again_later_and_later() {
+    let mut node = Node::new(1);
+    let peer = NodeId([3; 32]);
+    node.knows(peer);
+    for number in 1..=8 {
+        let dials = |node: &Node| {
+            let is_it =
+                |effect: &&Effect| matches!(effect, Effect::Dial { peer: to, .. } if *to == peer);
+            node.effects.iter().filter(is_it).count()
+        };
+        node.pass(600_000);
+        assert!(dials(&node) > 0, "the dial after {number} in vain");
+        let session = SessionId(number);
+        let (role, binding) = (Role::Dialer, vec![number as u8; 32]);
+        node.step(Input::Connected { session, peer, role, binding, rtt_ms: None });
+        let reason = "closed by the peer: unable for now".into();
+        node.step(Input::Disconnected { session, reason });
+        node.effects.clear();
+        let state =
+            node.replica.peers().get(&peer).map(|peer| (peer.failures, peer.last_reason.clone()));
+        assert_eq!(state, Some((number as u32, "closed by the peer: unable for now".into())));
+        node.pass(400);
+        assert_eq!(dials(&node), 0, "at once after {number} in vain");
+    }
+}
+
 /// A machine that stood still sees an answer that took as long, and then waits three times that before
 /// it calls a connection dead. Whoever dials meanwhile must not be turned away for it.
 #[test]
