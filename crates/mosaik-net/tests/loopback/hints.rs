@@ -15,7 +15,7 @@ use mosaik_proto::{
     hint::{HINT_LEN_MAX, Hint, Presence},
     message::{ByeCode, Message},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::node::{DEADLINE, INBOX, Node, Open, bare, config, connect, dial_node};
 
@@ -148,6 +148,37 @@ async fn a_full_inbox_drops_hints_and_loses_no_frame() {
         }
     };
     timeout(DEADLINE, dropped).await.expect("a full inbox");
+    ben.send(at_ben.session, &Message::Again(77));
+    ada.until("the frame", |input| match input {
+        Input::Frame { message: Message::Again(77), .. } => Some(()),
+        _ => None,
+    })
+    .await;
+}
+
+/// 2,000 at once and 1,000 a second are taken; no more than that is computed for, or comes to the inbox.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_that_floods_is_heard_in_part_and_its_session_goes_on() {
+    let (mut ada, mut ben) = (gossiper(1).await, gossiper(2).await);
+    let (_, at_ben) = greet(&mut ada, &mut ben).await;
+    neighbour(&mut ada, ben.net.node_id(), true).await;
+    neighbour(&mut ben, ada.net.node_id(), true).await;
+    let counters = ada.net.counters();
+    let start = Instant::now();
+    let flood = async {
+        let mut number = 0;
+        while counters.limited_hints.get() == 0 {
+            ben.net.carry(Effect::Gossip(head(number)));
+            number = number.wrapping_add(1);
+            while ada.inbox.try_recv().is_ok() {}
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(DEADLINE, flood).await.expect("too many");
+    let (received, dropped) = (counters.hints_received.get(), counters.hints_dropped.get());
+    let most = 2001.0 + 1000.0 * start.elapsed().as_secs_f64();
+    assert!(received as f64 <= most, "{received} of {most}");
+    assert!(received + dropped >= 2000, "{received} and {dropped}");
     ben.send(at_ben.session, &Message::Again(77));
     ada.until("the frame", |input| match input {
         Input::Frame { message: Message::Again(77), .. } => Some(()),
