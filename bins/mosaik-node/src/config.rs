@@ -288,7 +288,11 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {
-            rules if rules.is_empty() && metered => vec![attachments::Rule::none()],
+            rules if rules.is_empty() && metered => {
+                let none = attachments::Rule::none();
+                reading.show_last_as(none.to_string());
+                vec![none]
+            }
             rules => rules,
         },
         attachments_max: reading.one(&ATTACHMENTS_MAX, parse_bytes, || ATTACHMENTS_MAX_DEFAULT)?,
@@ -353,6 +357,13 @@ impl<'a> Reading<'a> {
         let metered = self.one(&METERED, parse_switch, || false)?;
         self.settings.pop();
         Ok(metered)
+    }
+
+    /// What the setting that was read last comes to.
+    fn show_last_as(&mut self, text: String) {
+        if let Some((_, shown, _)) = self.settings.last_mut() {
+            *shown = text;
+        }
     }
 
     /// The texts of the strongest place that says something, and which place that is.

@@ -136,6 +136,18 @@ fn a_node_that_has_but_relays_cannot_be_told_to_have_none() {
 }
 
 #[test]
+fn a_metered_node_saves_where_nothing_else_is_said() {
+    let metered = loaded(&flag(&METERED, "true"), &[], None).expect("valid");
+    assert_eq!((metered.config.sync_interval_s, metered.config.sync_jitter_s), (600, 300));
+    assert_eq!(shown(&metered, &ATTACHMENTS).0, "none");
+    assert_eq!(metered.config.attachments, ["none".parse().expect("a rule")]);
+    let file = "sync_interval = 60\nattachments = [\"photo:1MB\"]\n";
+    let said = loaded(&flag(&METERED, "true"), &[], Some(file)).expect("valid");
+    assert_eq!((said.config.sync_interval_s, said.config.sync_jitter_s), (60, 300));
+    assert_eq!(said.config.attachments, ["photo:1MB".parse().expect("a rule")]);
+}
+
+#[test]
 fn an_old_name_counts_where_the_new_one_is_not_set() {
     for (key, one, other) in samples() {
         let Some(old) = key.old_env else { continue };
