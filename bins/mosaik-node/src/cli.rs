@@ -94,7 +94,7 @@ pub(crate) enum Noun {
               value_parser = clap::value_parser!(u32).range(1..))]
         count: u32,
     },
-    /// Send nothing more until `resume` or the next start; reads and writes go on
+    /// End all sessions and look for nobody until `resume` or the next start; reads and writes go on
     Pause,
     /// Let a paused node go on
     Resume,

@@ -122,7 +122,7 @@ pub enum Request {
         /// Told when they do.
         reply: oneshot::Sender<()>,
     },
-    /// Say goodbye to all peers and send nothing more, or begin anew. Reads and writes go on.
+    /// Say goodbye to all peers and look for nobody, or begin anew. Reads and writes go on.
     Pause {
         /// Pause?
         on: bool,
@@ -414,7 +414,7 @@ impl Handle {
         self.ask(|reply| Request::Replicas { count, reply }).await
     }
 
-    /// Ends all traffic, or lets it begin anew: `on` pauses. A node that starts isn't paused.
+    /// Ends all sessions and looks for nobody, or begins anew: `on` pauses. A node that starts isn't paused.
     ///
     /// # Errors
     ///

@@ -120,7 +120,7 @@ pub(crate) struct Owner {
     strangers: Strangers,
     slots: Option<Summary>,
     own_addresses: Addresses,
-    /// Whether a person wants no traffic.
+    /// Whether a person wants no sessions.
     is_paused: bool,
     degraded: Option<String>,
     room: Room,

@@ -335,7 +335,7 @@ impl Client {
         self.get("/probe").await
     }
 
-    /// Ends all traffic of the node, or lets it begin anew.
+    /// Ends all sessions of the node, or lets it go on.
     pub async fn pause(&self, on: bool) -> Result<Paused, ClientError> {
         let path = if on { "/pause" } else { "/resume" };
         self.send(Method::POST, path, &serde_json::Map::new()).await

@@ -61,7 +61,7 @@ pub struct Status {
     pub view_digest: String,
     /// Why it can't write, if it can't.
     pub degraded: Option<String>,
-    /// Whether a person has paused it: no traffic until `resume` or the next start.
+    /// Whether a person has paused it: no sessions until `resume` or the next start.
     #[serde(default)]
     pub paused: bool,
     /// What its bytes were for since the start.

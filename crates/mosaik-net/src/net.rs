@@ -268,8 +268,9 @@ impl Net {
         Traffic::new(self.counters.clone(), &self.endpoint, self.gossip.clone())
     }
 
-    /// Sends nothing that isn't carried out for somebody, or does again: nobody is let in, no relay is
-    /// held, and nothing is said on the local network. Sessions are the replica's to end.
+    /// Sends nothing of its own accord, or does again: nobody is let in, no other relay is looked for,
+    /// and nothing is announced. What iroh doesn't leave is the connection with the home relay: a sign
+    /// of life every 15 s. Sessions are the replica's to end.
     pub fn pause(&self, on: bool) {
         self.paused.send_replace(on);
     }

@@ -103,7 +103,7 @@ pub(crate) struct Homes {
     /// The relays that iroh chooses from: shared with it, and changed through it.
     pub(crate) list: RelayMap,
     pub(crate) complaints: Complaints,
-    /// Whether no relay is held for now.
+    /// Whether nothing is looked for now.
     pub(crate) paused: watch::Receiver<bool>,
 }
 
@@ -120,8 +120,8 @@ impl Homes {
         while self.watch_until_paused().await && self.let_go_until_resumed().await {}
     }
 
-    /// Takes all relays from the list, and puts them back at the end of the pause. `false`: the endpoint
-    /// is gone.
+    /// Takes all relays from the list, so that iroh measures none, and puts them back at the end of the
+    /// pause. It stays at its home meanwhile. `false`: the endpoint is gone.
     async fn let_go_until_resumed(&mut self) -> bool {
         let all: Vec<Arc<RelayConfig>> = self.list.relays();
         for relay in &all {

@@ -185,7 +185,7 @@ pub enum Input {
     OwnAddresses(Addresses),
     /// Somebody here waits for a comparison that begins now.
     Compare,
-    /// A person wants no traffic from now on, or wants it again.
+    /// A person wants no sessions from now on, or wants them again.
     Pause(bool),
     /// A person blocks a node, or lets it in again.
     Block {
