@@ -2,12 +2,14 @@
 
 use std::{
     fmt::Write as _,
+    fs,
     pin::Pin,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Failed;
+use mosaik_api::document::{Attached, FileState, RecordAttachment};
 use mosaik_lab::{Node, cluster::agreement, wait};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -26,6 +28,8 @@ const SILENT: Duration = Duration::from_secs(30);
 /// Packets to the relay in that time: one each way every 15 s, with ten times the room.
 const SIGNS_MAX: u64 = 60;
 const SILENT_WITHIN: Duration = Duration::from_secs(60);
+/// Bytes of a file that is fetched.
+const FILE: usize = 20_000_000;
 /// How long a node stands still.
 const FROZEN: Duration = Duration::from_secs(30);
 
@@ -82,6 +86,46 @@ async fn counted(node: &Node, name: &str) -> Result<usize> {
     line.and_then(|number| number.trim().parse().ok()).context(metrics.clone())
 }
 
+/// What a node counts of the bytes that came to it by a path.
+fn came_by(path: &str) -> &'static str {
+    match path {
+        "relay" => "mosaik_relay_bytes_received_total",
+        _ => "mosaik_udp_bytes_received_total",
+    }
+}
+
+/// A file that is attached to a record at one end comes to the other by `path`, and is the same there.
+async fn file(pair: &Pair, record: &str, path: &str) -> Result<String> {
+    let mut bytes = vec![0; FILE];
+    StdRng::seed_from_u64(21).fill(&mut bytes);
+    let before = counted(&pair.b, came_by(path)).await?;
+    let began = Instant::now();
+    let add = ["attachment", "add", record, "film", "-", "--json"];
+    let added: Attached = pair.a.run_with(&add, &bytes, STEP).await?.json()?;
+    let shown = wait::until("the file to be here", STEP, || async {
+        let show = ["attachment", "show", record, "film", "--json"];
+        let shown = pair.b.run(&show).await.and_then(|said| said.json::<RecordAttachment>());
+        match shown.map(|shown| shown.attachment) {
+            Ok(shown) if shown.state == FileState::Here => Ok(shown),
+            Ok(shown) => Err(format!("{shown:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    });
+    let shown = shown.await.with_context(|| pair.b.name().to_owned())?;
+    let took = began.elapsed();
+    let hash = blake3::hash(&bytes).to_hex().to_string();
+    ensure!(added.blob == hash && shown.blob == hash, "{hash} became {added:?} and {shown:?}");
+    let copy = pair.b.data_dir().with_extension("film");
+    let get = ["attachment", "get", record, "film", "-o", copy.to_str().context("a plain path")?];
+    pair.b.run(&get).await?.ok()?;
+    ensure!(fs::read(&copy)? == bytes, "the copy is another file");
+    let fetched = counted(&pair.b, "mosaik_blob_bytes_fetched_total").await?;
+    ensure!(fetched == FILE, "{fetched} bytes of files were fetched");
+    let came = counted(&pair.b, came_by(path)).await? - before;
+    ensure!(came > FILE / 2, "{came} bytes of the file came by {path}");
+    Ok(format!("a file in {:.1} s, {came} bytes", took.as_secs_f32()))
+}
+
 /// Written at one end while both are connected by `path`, so that all of it goes that way.
 async fn transfer(mut pair: Pair, path: &str) -> Result<String> {
     pair.start().await?;
@@ -103,10 +147,10 @@ async fn transfer(mut pair: Pair, path: &str) -> Result<String> {
     let both = agreement(&[&pair.a, &pair.b], STEP).await?;
     let took = began.elapsed();
     ensure!(both.events >= (TRANSFER / ROW) as u64, "{} events", both.events);
-    let way = if path == "relay" { "mosaik_relay" } else { "mosaik_udp" };
-    let bytes = counted(&pair.b, &format!("{way}_bytes_received_total")).await?;
+    let bytes = counted(&pair.b, came_by(path)).await?;
     ensure!(bytes > TRANSFER / 2, "{bytes} bytes came by {path}");
-    Ok(format!("{} events in {:.1} s, {bytes} bytes on the wire", both.events, took.as_secs_f32()))
+    let events = format!("{} events in {:.1} s, {bytes} bytes", both.events, took.as_secs_f32());
+    Ok(format!("{events} on the wire; {} on the wire", file(&pair, "T-0", path).await?))
 }
 
 /// Neither host can send a UDP packet further than its router: nor ask the DHT.
@@ -129,10 +173,13 @@ async fn no_udp(mut pair: Pair, homes: [&Home; 2]) -> Result<String> {
     pair.in_sync("R").await?;
     let synced_s = met.elapsed().as_secs_f32();
     until_on(&pair.a, "relay", STEP).await?;
+    let file = file(&pair, "R-a", "relay").await?;
     for home in homes {
         ensure!(home.routers[0].counted("dropped")? > 0, "no UDP packet was dropped");
     }
-    Ok(format!("both ways in {synced_s:.1} s by the relay"))
+    let by_udp = counted(&pair.b, came_by("direct")).await?;
+    ensure!(by_udp == 0, "{by_udp} bytes came by UDP");
+    Ok(format!("both ways in {synced_s:.1} s by the relay; {file} on the wire"))
 }
 
 /// The host gets another address, as from another access point of the same net.
