@@ -19,16 +19,17 @@ use std::{
 use mosaik_core::ticket::Ticket;
 
 pub use self::key::{
-    ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS, Key, LAB, LAN,
-    LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK, NETWORK_FILE,
-    PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS, RETENTION,
-    STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, CONNECTIONS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS,
+    Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK,
+    NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS,
+    RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
     value::{
-        default_name, parse_bytes, parse_host_port, parse_listen, parse_name, parse_path,
-        parse_rate, parse_relay, parse_seconds, parse_store_max, parse_switch,
+        default_name, parse_bytes, parse_connections_max, parse_host_port, parse_listen,
+        parse_name, parse_path, parse_rate, parse_relay, parse_seconds, parse_store_max,
+        parse_switch,
     },
 };
 
@@ -43,6 +44,9 @@ use crate::{
 const ATTACHMENTS_MAX_DEFAULT: u64 = 10_000_000_000;
 /// Seconds between comparisons where each byte costs.
 const METERED_SYNC_INTERVAL_S: u64 = 600;
+
+/// Connections that others may open where nothing is said. An idle one costs about 110 KB.
+const CONNECTIONS_MAX_DEFAULT: usize = 256;
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,6 +94,8 @@ pub struct Config {
     pub rate_down: u64,
     /// Bytes a second, of files too, that are sent to all peers together; 0: no limit.
     pub rate_up: u64,
+    /// Connections that others may have open to this node.
+    pub connections_max: usize,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
@@ -285,6 +291,8 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         sync_jitter_s: reading.one(&SYNC_JITTER, |t| parse_seconds(t, 0), || every_s / 2)?,
         rate_down: reading.one(&RATE_DOWN, parse_rate, || 0)?,
         rate_up: reading.one(&RATE_UP, parse_rate, || 0)?,
+        connections_max: reading
+            .one(&CONNECTIONS_MAX, parse_connections_max, || CONNECTIONS_MAX_DEFAULT)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {

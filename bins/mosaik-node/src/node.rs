@@ -265,6 +265,7 @@ async fn bind(
         reach: reach(config),
         rate_down: (config.rate_down > 0).then_some(config.rate_down),
         rate_up: (config.rate_up > 0).then_some(config.rate_up),
+        connections_max: config.connections_max,
         mdns: config.uses_mdns(),
         gossip: !config.metered,
         shelf: Some(shelf.clone()),

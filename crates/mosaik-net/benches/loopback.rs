@@ -28,6 +28,7 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
         reach: Reach::Lab,
         rate_down: None,
         rate_up: None,
+        connections_max: 256,
         mdns: false,
         gossip: false,
         shelf: None,

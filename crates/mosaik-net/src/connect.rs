@@ -54,10 +54,11 @@ const DIALS_MAX: usize = 24;
 pub(crate) const DIALS_WAITING_MAX: usize = 256;
 /// How long a dial may take.
 const DIAL_MAX: Duration = Duration::from_secs(5);
-/// Connections that others opened. An idle one costs about 110 KB.
-const ACCEPTED_MAX: usize = 256;
-/// The same, from one v4 /24 or v6 /48 of the public internet. A guess: an office, not a botnet.
-const ACCEPTED_PER_SUBNET_MAX: usize = 32;
+/// One part of the public internet, a v4 /24 or v6 /48, has at most this share of the connections that
+/// others may open, or [`SUBNET_LEAST`] where that is more. A guess: an office, not a botnet.
+const SUBNET_SHARE: usize = 8;
+/// A family behind one address.
+const SUBNET_LEAST: usize = 4;
 /// Handshakes at once; from half of it on, addresses must first prove that they are real.
 const HANDSHAKES_MAX: usize = 64;
 /// How long a connection may take from its first packet to its first stream.
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) reach: Reach,
     pub(crate) relays: RelaySetting,
     pub(crate) relay_only: bool,
+    pub(crate) connections_max: usize,
     pub(crate) neighbours: Arc<Neighbours>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) gossip: Option<iroh_gossip::net::Gossip>,
@@ -121,6 +123,12 @@ fn subnet(address: &IncomingAddr) -> Option<Subnet> {
     }
 }
 
+/// How many connections one part of the public internet may have open here: never more than half of
+/// all, so that one house can't take all places.
+fn per_subnet_max(connections_max: usize) -> usize {
+    (connections_max / SUBNET_SHARE).max(SUBNET_LEAST).min(connections_max.div_ceil(2))
+}
+
 /// Dials and accepts until told to stop, then waits for the sessions to end.
 pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
     let mut stop = shared.stop.clone();
@@ -130,6 +138,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
     // The place that the next dial takes: without one, dials wait in their queue, which is bounded.
     let mut place = None;
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let near_max = per_subnet_max(shared.connections_max);
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
@@ -152,7 +161,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut dials: mpsc::Receiver<Dial>) {
                 }
                 let subnet = subnet(&incoming.remote_addr());
                 let near = accepted.values().filter(|other| subnet.is_some() && **other == subnet);
-                if accepted.len() >= ACCEPTED_MAX || near.count() >= ACCEPTED_PER_SUBNET_MAX {
+                if accepted.len() >= shared.connections_max || near.count() >= near_max {
                     shared.counters.refused.one_more();
                     incoming.refuse();
                     continue;
@@ -291,4 +300,15 @@ async fn accept(
         closed.await;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_house_never_has_more_than_half_of_the_places_but_the_only_one() {
+        let shares = [1, 2, 3, 4, 8, 32, 64, 256, 4096].map(per_subnet_max);
+        assert_eq!(shares, [1, 1, 2, 2, 4, 4, 8, 32, 512]);
+    }
 }

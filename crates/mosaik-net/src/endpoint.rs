@@ -81,6 +81,9 @@ pub struct NetConfig {
     /// Bytes a second that are written to all sessions, and served of all files, together; `None`: as
     /// fast as they go.
     pub rate_up: Option<u64>,
+    /// Connections that others may have open to this node, for sessions, gossip and files; one more is
+    /// refused before its handshake. An idle one costs about 110 KB.
+    pub connections_max: usize,
     /// Whether to announce this node on the local network, and to look for others there. What is found
     /// there is dialed directly: not with `relay_only`.
     pub mdns: bool,

@@ -151,6 +151,7 @@ impl Net {
             reach: config.reach,
             relays: config.relays,
             relay_only: config.relay_only,
+            connections_max: config.connections_max,
             neighbours: neighbours.clone(),
             gate: gate.clone(),
             gossip: gossip.clone(),

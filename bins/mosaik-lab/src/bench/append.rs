@@ -89,6 +89,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         sync_jitter_s: 30,
         rate_down: 0,
         rate_up: 0,
+        connections_max: 256,
         store_max: 0,
         retention: Vec::new(),
         attachments: Vec::new(),

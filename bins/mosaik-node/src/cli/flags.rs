@@ -88,6 +88,9 @@ pub(crate) struct RunFlags {
     /// Bytes of events and files a second sent to all peers together [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     rate_up: Option<String>,
+    /// Connections that others may have open to this node [default: 256]
+    #[arg(long, value_name = "N", help_heading = NODE)]
+    connections_max: Option<String>,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -145,6 +148,7 @@ impl RunFlags {
             sync_jitter: self.sync_jitter.or(weaker.sync_jitter),
             rate_down: self.rate_down.or(weaker.rate_down),
             rate_up: self.rate_up.or(weaker.rate_up),
+            connections_max: self.connections_max.or(weaker.connections_max),
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -172,7 +176,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 30] = [
+    let said: [(&config::Key, Vec<String>); 31] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -195,6 +199,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::SYNC_JITTER, text(&run.sync_jitter)),
         (&config::RATE_DOWN, text(&run.rate_down)),
         (&config::RATE_UP, text(&run.rate_up)),
+        (&config::CONNECTIONS_MAX, text(&run.connections_max)),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

@@ -36,7 +36,7 @@ fn without_a_noun_a_node_runs() {
 fn every_run_flag_reaches_its_setting() {
     let cli = parse(
         "run --name n --listen a --dht-bootstrap b --pkarr-relay i --relay c --peer d --no-mdns --lan --lab --metered --sync-interval 1 \
-         --sync-jitter 2 --rate-down 3 --rate-up 6 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
+         --sync-jitter 2 --rate-down 3 --rate-up 6 --connections-max 7 --store-max 4 --retention x:5d --log-level debug --log-format json --log-dir e \
          --data-dir f --network-file g",
     )
     .expect("all of them");
@@ -59,6 +59,7 @@ fn every_run_flag_reaches_its_setting() {
         ("sync_jitter", "2"),
         ("rate_down", "3"),
         ("rate_up", "6"),
+        ("connections_max", "7"),
         ("store_max", "4"),
         ("retention", "x:5d"),
         ("log_level", "debug"),

@@ -74,6 +74,8 @@ pub const RATE_DOWN: Key = key("rate_down", "MOSAIK_RATE_DOWN", Kind::Number);
 pub const METERED: Key = key("metered", "MOSAIK_METERED", Kind::Switch);
 /// See [`Config::rate_up`](super::Config::rate_up).
 pub const RATE_UP: Key = key("rate_up", "MOSAIK_RATE_UP", Kind::Number);
+/// Connections that others may have open.
+pub const CONNECTIONS_MAX: Key = key("connections_max", "MOSAIK_CONNECTIONS_MAX", Kind::Number);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
@@ -92,7 +94,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 30] = [
+pub const KEYS: [&Key; 31] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -115,6 +117,7 @@ pub const KEYS: [&Key; 30] = [
     &SYNC_JITTER,
     &RATE_DOWN,
     &RATE_UP,
+    &CONNECTIONS_MAX,
     &STORE_MAX,
     &RETENTION,
     &ATTACHMENTS,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 28] = [
+const SAMPLES: [(&str, &str, &str); 29] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -24,6 +24,7 @@ const SAMPLES: [(&str, &str, &str); 28] = [
     ("sync_jitter", "9", "10"),
     ("rate_down", "1000", "2000"),
     ("rate_up", "3000", "4000"),
+    ("connections_max", "1", "4096"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),
@@ -216,6 +217,9 @@ fn a_bad_value_is_named_with_its_place() {
         (&SYNC_JITTER, "-1"),
         (&RATE_DOWN, "1k"),
         (&RATE_UP, "1k"),
+        (&CONNECTIONS_MAX, "0"),
+        (&CONNECTIONS_MAX, "4097"),
+        (&CONNECTIONS_MAX, "many"),
         (&LOG_FORMAT, "xml"),
         (&NAME, "a\nb"),
     ] {

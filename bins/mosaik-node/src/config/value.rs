@@ -65,6 +65,16 @@ pub(super) fn parse_seconds(text: &str, seconds_min: u64) -> Result<u64, String>
     }
 }
 
+/// More would take half a gigabyte of memory, idle.
+const CONNECTIONS_MAX: usize = 4096;
+
+pub(super) fn parse_connections_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(connections @ 1..=CONNECTIONS_MAX) => Ok(connections),
+        _ => Err(format!("give a whole number of connections, 1 to {CONNECTIONS_MAX}")),
+    }
+}
+
 /// Less than an empty store takes would only ever be full.
 const STORE_MAX_MIN: u64 = 2_000_000;
 

@@ -41,6 +41,7 @@ pub(crate) fn config(seed: u8) -> NetConfig {
         reach: Reach::Lab,
         rate_down: None,
         rate_up: None,
+        connections_max: 256,
         mdns: false,
         shelf: None,
         gossip: false,

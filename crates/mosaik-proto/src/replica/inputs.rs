@@ -17,8 +17,8 @@ use crate::{
     session::{Notice, Session, Shared},
 };
 
-/// Sessions at a time, greeting ones included.
-const SESSIONS_MAX: usize = 256;
+/// Sessions at a time, greeting ones included. Carriers have settings for it; none lets more in.
+const SESSIONS_MAX: usize = 4096 + 64;
 /// What peers are told.
 const PAUSED: &str = "the node is paused";
 
