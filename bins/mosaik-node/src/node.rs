@@ -267,6 +267,7 @@ async fn bind(
         rate_up: (config.rate_up > 0).then_some(config.rate_up),
         connections_max: config.connections_max,
         mdns: config.uses_mdns(),
+        metered: config.metered,
         gossip: !config.metered,
         shelf: Some(shelf.clone()),
     };
