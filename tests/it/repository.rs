@@ -88,7 +88,15 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
     (
         "mosaik-lab",
-        &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-node", "mosaik-proto", "mosaik-store"],
+        &[
+            "mosaik-api",
+            "mosaik-core",
+            "mosaik-dht",
+            "mosaik-net",
+            "mosaik-node",
+            "mosaik-proto",
+            "mosaik-store",
+        ],
     ),
     (
         "mosaik-tests",

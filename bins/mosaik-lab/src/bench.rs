@@ -8,11 +8,13 @@ mod append;
 pub mod bootstrap;
 mod catch_up;
 mod compare;
+mod connections;
 mod day;
 pub mod figure;
 mod fill;
 mod idle;
 mod limits;
+mod member;
 pub mod place;
 mod probe;
 mod scrape;
@@ -59,6 +61,8 @@ enum Part {
     Bootstrap,
     /// What an idle day costs in bytes: takes 22 minutes.
     Day,
+    /// What connections that others open cost a node.
+    Connections,
 }
 
 /// What is measured.
@@ -113,6 +117,7 @@ async fn measure(asked: Bench) -> Result<()> {
         match part {
             Part::Bootstrap => bootstrap::all(&mut run).await?,
             Part::Day => day::all(&mut run).await?,
+            Part::Connections => connections::all(&mut run).await?,
         }
         run.report.end();
         return Ok(());
