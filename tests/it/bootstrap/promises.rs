@@ -7,7 +7,8 @@ use anyhow::Result;
 use mosaik_lab::{
     bench::{
         bootstrap::{
-            fifteen_dead, forged, holders_killed, one_live, peer_cache, sixteen_dead, together,
+            fifteen_dead, flooded, forged, holders_killed, one_live, peer_cache, sixteen_dead,
+            together,
         },
         figure::Figure,
         place::Place,
@@ -55,6 +56,12 @@ async fn sixteen_forged_slots_keep_nobody_from_joining_by_a_ticket() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_that_have_met_need_no_dht_to_meet_again() {
     promised(async |place| peer_cache(place, 1).await).await;
+}
+
+/// Of the hundreds that a hostile member made up none is dialed before its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_dead_peers_and_fifteen_dead_slots_keep_nobody_from_the_one_live_node() {
+    promised(async |place| flooded(place, 1).await).await;
 }
 
 /// A hundred nodes in this process, and smaller crowds before.

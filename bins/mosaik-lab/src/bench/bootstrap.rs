@@ -6,7 +6,7 @@
 //! The cases: one live slot of 16, alone and among 15 of dead nodes; 16 forged slots and a ticket; a peer
 //! cache and no DHT; from a claim to a reader that sees it, on storage nodes of each kind; 2, 10, 35 and 100
 //! nodes together on an empty chain; two that come to 16 slots of dead nodes; all holders killed while four
-//! others live.
+//! others live; a peer cache and gossip full of nodes that are gone.
 //!
 //! Each is a function that plays it so many times and returns figures beside what is promised: the
 //! benchmark plays it often, and tests once. Claims have tests of their own.
@@ -14,6 +14,7 @@
 //! Source: BEP 44 for what storage nodes do.
 
 mod claims;
+mod flooded;
 mod ghosts;
 mod gone;
 mod site;
@@ -27,6 +28,7 @@ use mosaik_core::key::SLOTS;
 
 use self::site::{Site, first_peer_s};
 pub use self::{
+    flooded::flooded,
     gone::{holders_killed, sixteen_dead},
     together::together,
 };
@@ -49,6 +51,7 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
     run.report.add_all(&together(&run.place).await?);
     run.report.add_all(&sixteen_dead(&run.place, RUNS).await?);
     run.report.add_all(&holders_killed(&run.place, RUNS).await?);
+    run.report.add_all(&flooded(&run.place, RUNS).await?);
     Ok(())
 }
 

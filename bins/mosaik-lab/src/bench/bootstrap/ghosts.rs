@@ -9,7 +9,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use mosaik_core::key::SLOTS;
 use tokio::{net::UdpSocket, task::JoinSet};
 
 /// Longer than any packet on loopback.
@@ -17,9 +16,9 @@ const PACKET_MAX: usize = 1 << 16;
 const DIALERS_MAX: usize = 10_000;
 
 /// Who dialed which of them: connection ids by ghost and by where they came from.
-type Dials = BTreeMap<(u8, SocketAddr), BTreeSet<Vec<u8>>>;
+type Dials = BTreeMap<(usize, SocketAddr), BTreeSet<Vec<u8>>>;
 
-/// One such address for each slot.
+/// Such addresses.
 #[derive(Debug)]
 pub(super) struct Ghosts {
     addresses: Vec<SocketAddr>,
@@ -28,10 +27,11 @@ pub(super) struct Ghosts {
 }
 
 impl Ghosts {
-    pub(super) async fn start() -> Result<Self> {
+    /// So many.
+    pub(super) async fn start(ghosts: usize) -> Result<Self> {
         let (mut addresses, dials, mut tasks) =
             (Vec::new(), Arc::new(Mutex::new(Dials::new())), JoinSet::new());
-        for ghost in 0..SLOTS as u8 {
+        for ghost in 0..ghosts {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await;
             let socket = socket.context("no address for a node that is gone")?;
             addresses.push(socket.local_addr()?);
@@ -40,24 +40,27 @@ impl Ghosts {
         Ok(Self { addresses, dials, _tasks: tasks })
     }
 
-    pub(super) fn address(&self, slot: u8) -> SocketAddr {
-        self.addresses[usize::from(slot)]
+    pub(super) fn address(&self, ghost: usize) -> SocketAddr {
+        self.addresses[ghost]
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().copied()
     }
 
     /// How often each of them was dialed from these addresses.
     pub(super) fn dials_from(&self, from: &[SocketAddr]) -> Vec<usize> {
         let dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |ghost: usize| {
-            let those = dials
-                .iter()
-                .filter(|((at, dialer), _)| usize::from(*at) == ghost && from.contains(dialer));
+            let those =
+                dials.iter().filter(|((at, dialer), _)| *at == ghost && from.contains(dialer));
             those.map(|(_, ids)| ids.len()).sum()
         };
         (0..self.addresses.len()).map(of).collect()
     }
 }
 
-async fn listen(socket: UdpSocket, ghost: u8, dials: Arc<Mutex<Dials>>) {
+async fn listen(socket: UdpSocket, ghost: usize, dials: Arc<Mutex<Dials>>) {
     let mut packet = vec![0; PACKET_MAX];
     // An error is a dialer's that is gone itself.
     loop {
@@ -86,7 +89,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dial_is_counted_once_however_often_its_first_packet_comes() {
-        let ghosts = Ghosts::start().await.expect("loopback is there");
+        let ghosts = Ghosts::start(4).await.expect("loopback is there");
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
         let own = [socket.local_addr().expect("it is bound")];
         for packet in [b"\xc3\0\0\0\x01\x02ab...", b"\xc1\0\0\0\x01\x02ab..."] {
@@ -106,6 +109,6 @@ mod tests {
         let deadline = std::time::Duration::from_secs(20);
         let dials = crate::wait::until("two dials", deadline, both).await.expect("both come");
         assert_eq!(dials.iter().sum::<usize>(), 2);
-        assert_eq!(ghosts.dials_from(&[]), [0; SLOTS]);
+        assert_eq!(ghosts.dials_from(&[]), [0; 4]);
     }
 }

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use mainline::MutableItem;
 use mosaik_core::{
     id::NodeId,
-    key::{Network, NetworkKeys},
+    key::{Network, NetworkKeys, SLOTS},
 };
 use mosaik_dht::{
     record::{self, Draft},
@@ -34,8 +34,12 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) async fn start(network: &str) -> Result<Self> {
         let network = Network::Public(network.to_owned()).keys();
-        let (stub, ghosts) = (StubDht::start(usual()).await?, Ghosts::start().await?);
+        let (stub, ghosts) = (StubDht::start(usual()).await?, Ghosts::start(SLOTS).await?);
         Ok(Self { stub, ghosts, keys: SlotKeys::new(&network), network })
+    }
+
+    pub(super) fn network(&self) -> &NetworkKeys {
+        &self.network
     }
 
     /// Lays live leases of nodes that are gone, another in each, into all slots in which nothing stands.
@@ -111,7 +115,7 @@ impl Slots {
     fn lease(&self, slot: u8, ghost: u8, node: u8, seq: i64) -> Result<SlotValue> {
         let issued_s = unix_s()?;
         let draft = Draft {
-            addresses: vec![self.ghosts.address(ghost)],
+            addresses: vec![self.ghosts.address(usize::from(ghost))],
             issued_s,
             expires_s: issued_s + LEASE_S,
             ..Draft::default()
