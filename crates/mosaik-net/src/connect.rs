@@ -48,8 +48,9 @@ use crate::{
     sync,
 };
 
-/// Dials at once; the rest wait. Each to a dead address costs 63 KB and [`DIAL_MAX`].
-const DIALS_MAX: usize = 24;
+/// Dials at once; the rest wait. Each to a dead address costs 63 KB and [`DIAL_MAX`]. As many as a node
+/// begins that has no session.
+const DIALS_MAX: usize = 32;
 /// Dials that may wait. With more, a dial fails at once.
 pub(crate) const DIALS_WAITING_MAX: usize = 256;
 /// How long a dial may take.

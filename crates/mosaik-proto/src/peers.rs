@@ -13,15 +13,20 @@ use std::collections::BTreeMap;
 
 use mosaik_core::id::NodeId;
 
+use self::order::Room;
 pub use self::peer::{ADDRESS_AGE_MAX_MS, Introduction, Peer, PeerState, Whereabouts};
 use crate::carrier::{Addresses, Now, Source};
 
 /// Sessions that a node keeps open for news, unless it is told another number.
 pub const SESSIONS_KEPT: usize = 8;
-/// Dials under way at a time.
+/// Dials under way at a time: to peers that are named by who can't name many, and to all others. They
+/// are counted apart, so that hundreds that are made up don't take the places of those in the slots.
 const DIALS_MAX: usize = 8;
-/// The same for who has no session: the 16 slots, and some that they or the cache name.
-const DIALS_ALONE_MAX: usize = 24;
+/// The same for who has no session: the 16 slots, and some that people name; and others.
+const NAMED_ALONE_MAX: usize = 20;
+const OTHERS_ALONE_MAX: usize = 12;
+/// Dials to named ones for each session that is wanted: most of them may be dead.
+const NAMED_PER_WANTED: usize = 4;
 /// The first back-off, doubled with each failure, in milliseconds.
 const BACK_OFF_MS: u64 = 1000;
 /// The longest back-off, in milliseconds: a peer that is back is found within five minutes.
@@ -279,7 +284,7 @@ impl PeerBook {
     pub fn due(&mut self, sessions: usize, now: Now) -> Vec<(NodeId, Addresses)> {
         self.wall_ms = now.wall_ms;
         let room = self.room(sessions);
-        if room == 0 {
+        if room.is_none() {
             return Vec::new();
         }
         let due = self.may_be_dialed().filter(|(_, peer)| peer.next_dial_ms <= now.mono_ms);
@@ -295,20 +300,29 @@ impl PeerBook {
 
     /// When [`PeerBook::due`] has somebody, if more sessions are wanted.
     pub fn next_due_ms(&self, sessions: usize) -> Option<u64> {
-        if self.room(sessions) == 0 {
-            return None;
-        }
-        self.may_be_dialed().map(|(_, peer)| peer.next_dial_ms).min()
+        let room = self.room(sessions);
+        let may = self.may_be_dialed().filter(|(_, peer)| room.of(peer) > 0);
+        may.map(|(_, peer)| peer.next_dial_ms).min()
     }
 
     /// How many more dials there may be. Each to a dead address takes seconds, so who has no session
-    /// yet dials all slots and more at once.
-    fn room(&self, sessions: usize) -> usize {
-        if sessions == 0 {
-            return DIALS_ALONE_MAX.saturating_sub(self.dials);
+    /// yet dials all slots and more at once; and whoever wants one more goes on to dial several in the
+    /// slots: the sessions that it has may be with those who made the others up.
+    fn room(&self, sessions: usize) -> Room {
+        let dialing = self.peers.values().filter(|peer| peer.is_dialing);
+        let named = dialing.filter(|peer| order::is_named(peer)).count();
+        let others = self.dials.saturating_sub(named);
+        let wanted = self.sessions_kept.saturating_sub(sessions);
+        match sessions {
+            0 => Room {
+                named: NAMED_ALONE_MAX.saturating_sub(named),
+                others: OTHERS_ALONE_MAX.saturating_sub(others),
+            },
+            _ => Room {
+                named: (NAMED_PER_WANTED * wanted).min(DIALS_MAX).saturating_sub(named),
+                others: wanted.saturating_sub(self.dials),
+            },
         }
-        let wanted = self.sessions_kept.saturating_sub(sessions + self.dials);
-        wanted.min(DIALS_MAX.saturating_sub(self.dials))
     }
 
     /// One of the peers that may be dialed, whatever their back-off; `lost` ones only, or any that

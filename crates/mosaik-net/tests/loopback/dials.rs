@@ -95,8 +95,8 @@ async fn dials_over_the_queue_fail_at_once() {
     let mut ada = Node::start_with(config(1), 1024).await;
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let address = at(silent.local_addr().expect("an address").port());
-    // 24 at once and 256 that wait.
-    for _ in 0..=24 + 256 {
+    // 32 at once and 256 that wait.
+    for _ in 0..=32 + 256 {
         ada.dial_at(id_of(77), address.clone());
     }
     let reason = ada.dial_failed(id_of(77)).await;

@@ -14,6 +14,34 @@ use crate::carrier::Source;
 /// Dials under way to one part of the public internet: one house can't take all places.
 const DIALS_PER_SUBNET_MAX: usize = 4;
 
+/// Dials that may begin: to peers that are named by who can't name many, and to others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Room {
+    pub(super) named: usize,
+    pub(super) others: usize,
+}
+
+impl Room {
+    pub(super) fn is_none(&self) -> bool {
+        self.named + self.others == 0
+    }
+
+    /// That for a peer.
+    pub(super) fn of(&self, peer: &Peer) -> usize {
+        if is_named(peer) { self.named } else { self.others }
+    }
+
+    fn take(&mut self, peer: &Peer) {
+        let room = if is_named(peer) { &mut self.named } else { &mut self.others };
+        *room = room.saturating_sub(1);
+    }
+}
+
+/// Whether a peer is named by people, by who shares the wire, or by one of 16 at a time.
+pub(super) fn is_named(peer: &Peer) -> bool {
+    matches!(peer.best_source(), Source::Ticket | Source::Mdns | Source::Slot)
+}
+
 /// Places of a source in each turn.
 fn places(source: Source) -> usize {
     match source {
@@ -41,11 +69,11 @@ pub(super) struct First {
     pub(super) crowded: Vec<NodeId>,
 }
 
-/// At most `room` of `due`. `busy` are the peers that are being dialed.
+/// Of `due` as many as there is `room` for. `busy` are the peers that are being dialed.
 pub(super) fn first<'a>(
     due: impl Iterator<Item = (&'a NodeId, &'a Peer)>,
     busy: impl Iterator<Item = &'a Peer>,
-    room: usize,
+    mut room: Room,
     wall_ms: u64,
 ) -> First {
     let mut by_source: BTreeMap<Source, BTreeMap<Rank, &Peer>> = BTreeMap::new();
@@ -64,14 +92,15 @@ pub(super) fn first<'a>(
     }
     let mut first = First { nodes: Vec::new(), crowded: Vec::new() };
     for (.., (.., node), peer) in turns {
-        if first.nodes.len() == room {
-            break;
+        if room.of(peer) == 0 {
+            continue;
         }
         let dials = subnet(peer, wall_ms).map(|subnet| dials.entry(subnet).or_default());
         match dials {
             Some(dials) if *dials >= DIALS_PER_SUBNET_MAX => first.crowded.push(node),
             dials => {
                 dials.into_iter().for_each(|dials| *dials += 1);
+                room.take(peer);
                 first.nodes.push(node);
             }
         }

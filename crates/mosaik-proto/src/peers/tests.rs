@@ -77,9 +77,34 @@ fn who_has_no_session_dials_all_slots_at_once() {
     for i in 0..40 {
         book.observe(NodeId([i; 32]), somewhere(1), Source::Slot, at(0));
     }
-    assert_eq!(book.due(0, at(0)).len(), DIALS_ALONE_MAX);
+    assert_eq!(book.due(0, at(0)).len(), NAMED_ALONE_MAX);
     assert_eq!((book.due(0, at(0)).len(), book.next_due_ms(0)), (0, None));
     assert_eq!((book.due(1, at(0)).len(), book.next_due_ms(1)), (0, None));
+}
+
+/// A cache full of those that a member made up is there before the first slot is read, and that member may
+/// be the first to have a session.
+#[test]
+fn made_up_peers_that_were_dialed_first_take_no_place_of_the_slots() {
+    for sessions in [0, 1, SESSIONS_KEPT - 1] {
+        let mut book = PeerBook::new(SESSIONS_KEPT);
+        for i in 0..200 {
+            book.observe(numbered(i), in_the_internet(i, false), Source::Cache, at(0));
+        }
+        assert_eq!(book.due(0, at(0)).len(), OTHERS_ALONE_MAX);
+        assert_eq!(book.next_due_ms(sessions), None);
+        for i in 0..16 {
+            book.observe(numbered(8000 + i), in_the_internet(8000 + i, false), Source::Slot, at(9));
+        }
+        assert!(book.next_due_ms(sessions).is_some());
+        let at_once = match sessions {
+            0 => 16,
+            1 => DIALS_MAX,
+            _ => NAMED_PER_WANTED,
+        };
+        assert_eq!(book.due(sessions, at(9)).len(), at_once);
+        assert_eq!((book.due(sessions, at(9)).len(), book.next_due_ms(sessions)), (0, None));
+    }
 }
 
 #[test]
