@@ -267,7 +267,6 @@ async fn bind(
         rate_up: (config.rate_up > 0).then_some(config.rate_up),
         connections_max: config.connections_max,
         mdns: config.uses_mdns(),
-        metered: config.metered,
         gossip: !config.metered,
         shelf: Some(shelf.clone()),
     };

@@ -30,7 +30,6 @@ async fn start(seed: u8) -> (Net, mpsc::Receiver<Delivery>) {
         rate_up: None,
         connections_max: 256,
         mdns: false,
-        metered: false,
         gossip: false,
         shelf: None,
     };

@@ -41,10 +41,6 @@ const IDLE_MAX: Duration = Duration::from_secs(8);
 /// iroh's 30 s.
 const PATH_KEEP_ALIVE: Duration = Duration::from_secs(3);
 const PATH_IDLE_MAX: Duration = Duration::from_secs(7);
-/// The same where each byte costs: an idle connection takes little but signs of life. A peer that isn't
-/// metered keeps to its own. No longer, for a replica takes what lasts 10 s beside another for a twin.
-const METERED_KEEP_ALIVE: Duration = Duration::from_secs(5);
-const METERED_IDLE_MAX: Duration = Duration::from_secs(9);
 /// Bytes that a peer may have on their way to this node in a stream, and in a connection so many times
 /// that; and this node to a peer: what one connection can pin in memory. iroh's own figures allow over
 /// 180 MB.
@@ -91,8 +87,6 @@ pub struct NetConfig {
     /// Whether to announce this node on the local network, and to look for others there. What is found
     /// there is dialed directly: not with `relay_only`.
     pub mdns: bool,
-    /// Whether each byte costs: signs of life are further apart.
-    pub metered: bool,
     /// Whether to take part in gossip.
     pub gossip: bool,
     /// Where the files of attachments lie; none: they are neither served nor fetched.
@@ -140,7 +134,7 @@ pub(crate) async fn bind(
         .alpns(alpns)
         .relay_mode(mode)
         .ca_tls_config(relay::authorities(config.relay_ca.as_deref())?)
-        .transport_config(transport(config))
+        .transport_config(transport(config.rate_down))
         .hooks(hook);
     if config.reach != Reach::Public || config.relay_only {
         builder = builder.portmapper_config(PortmapperConfig::Disabled);
@@ -183,18 +177,14 @@ fn routes(listen: &[SocketAddr]) -> Vec<(SocketAddr, BindOpts)> {
     others
 }
 
-fn transport(config: &NetConfig) -> QuicTransportConfig {
-    let [keep_alive, idle_max, path_keep_alive, path_idle_max] = match config.metered {
-        false => [KEEP_ALIVE, IDLE_MAX, PATH_KEEP_ALIVE, PATH_IDLE_MAX],
-        true => [METERED_KEEP_ALIVE, METERED_IDLE_MAX, METERED_KEEP_ALIVE, METERED_IDLE_MAX],
-    };
-    let read = config.rate_down.and_then(|rate| u32::try_from(rate.saturating_mul(WINDOW_S)).ok());
+fn transport(rate_down: Option<u64>) -> QuicTransportConfig {
+    let read = rate_down.and_then(|rate| u32::try_from(rate.saturating_mul(WINDOW_S)).ok());
     let window = read.map_or(STREAM_WINDOW, |bytes| bytes.clamp(STREAM_WINDOW_MIN, STREAM_WINDOW));
     QuicTransportConfig::builder()
-        .keep_alive_interval(keep_alive)
-        .default_path_keep_alive_interval(path_keep_alive)
-        .default_path_max_idle_timeout(path_idle_max)
-        .max_idle_timeout(Some(idle_max.try_into().expect("9 s are within QUIC's range")))
+        .keep_alive_interval(KEEP_ALIVE)
+        .default_path_keep_alive_interval(PATH_KEEP_ALIVE)
+        .default_path_max_idle_timeout(PATH_IDLE_MAX)
+        .max_idle_timeout(Some(IDLE_MAX.try_into().expect("8 s is within QUIC's range")))
         .receive_window(VarInt::from_u32(window * STREAMS_IN_WINDOW))
         .stream_receive_window(VarInt::from_u32(window))
         .send_window(SEND_WINDOW)

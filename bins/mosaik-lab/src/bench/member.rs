@@ -57,7 +57,6 @@ impl Member {
             rate_up: None,
             connections_max: CONNECTIONS_MAX,
             mdns: false,
-            metered: false,
             gossip,
             shelf: None,
         };

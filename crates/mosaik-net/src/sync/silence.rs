@@ -8,7 +8,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(4);
 const LOOKS: u32 = 4;
 
 /// Returns when nothing has come for [`LOOKS`] times [`LOOK_EVERY`] of this process's own time; each end
-/// says every few seconds that it is there.
+/// says every 2 s that it is there.
 ///
 /// The transport waits for at least three of the round trips that it has measured. A process that stood
 /// still for a minute has measured one of a minute, and would hold on to a dead connection for longer

@@ -44,7 +44,6 @@ pub(crate) fn config(seed: u8) -> NetConfig {
         connections_max: 256,
         mdns: false,
         shelf: None,
-        metered: false,
         gossip: false,
     }
 }
