@@ -28,7 +28,7 @@ use self::{pings::Pings, probes::Probes};
 use crate::{
     Fault,
     asks::Asks,
-    carrier::{Addresses, Effect, Input, Now, SessionId},
+    carrier::{Addresses, Effect, Input, Now, Role, SessionId},
     feeds::{Feeds, Wall},
     message::{Bye, ByeCode, Message, NAME_LEN_MAX},
     peers::{PeerBook, PeerState},
@@ -340,7 +340,7 @@ impl Replica {
             self.asks.next_timeout_ms().filter(|_| !self.feeds.is_full()),
             self.own_feed_until_ms,
             self.next_presence_ms,
-            self.peers.next_due_ms(self.sessions.len()).filter(|_| !self.is_paused),
+            self.peers.next_due_ms(self.sessions_in_hand()).filter(|_| !self.is_paused),
         ];
         let fixed = [self.next_tick_ms, self.next_round_ms, self.next_probe_ms];
         sessions.chain(others.into_iter().flatten()).chain(fixed).min().unwrap_or(u64::MAX)
@@ -471,13 +471,20 @@ impl Replica {
         Ok(())
     }
 
+    /// Sessions that make others needless: open ones, and those that this node has dialed and that are
+    /// being greeted. Who only connects, and never says who it is, stands in nobody's place.
+    fn sessions_in_hand(&self) -> usize {
+        let in_hand = |session: &&Session| session.is_open() || session.role == Role::Dialer;
+        self.sessions.values().filter(in_hand).count()
+    }
+
     fn dial_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.is_paused {
             self.next_probe_ms = now.mono_ms + PROBE_MS;
             self.next_round_ms = now.mono_ms + self.config.sync_interval_ms;
             return;
         }
-        let mut dials = self.peers.due(self.sessions.len(), now);
+        let mut dials = self.peers.due(self.sessions_in_hand(), now);
         if self.next_probe_ms <= now.mono_ms {
             self.next_probe_ms = now.mono_ms + PROBE_MS + self.rng.random_range(0..PROBE_MS / 2);
             let chance = self.rng.random();

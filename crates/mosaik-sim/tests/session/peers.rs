@@ -4,7 +4,7 @@ use mosaik_core::id::NodeId;
 use mosaik_proto::{
     carrier::{Addresses, Effect, Input, Role, SessionId},
     message::{ByeCode, Message},
-    peers::PeerState,
+    peers::{PeerState, SESSIONS_KEPT},
     replica::Config,
 };
 
@@ -349,4 +349,22 @@ fn a_new_address_of_its_own_makes_a_node_try_everybody_again() {
         moved(&mut node, host);
     }
     assert_eq!(dials(&mut node), 0);
+}
+
+/// Whoever knows an address can connect. Only members can greet.
+#[test]
+fn strangers_that_say_nothing_keep_a_node_from_dialing_nobody() {
+    let mut node = Node::new(1);
+    for n in 0..SESSIONS_KEPT as u8 {
+        node.step(Input::Connected {
+            session: SessionId(u64::from(n)),
+            peer: NodeId([100 + n; 32]),
+            role: Role::Listener,
+            binding: vec![n; 32],
+            rtt_ms: None,
+        });
+    }
+    assert_eq!(node.replica.sessions().len(), SESSIONS_KEPT);
+    node.knows(NodeId([3; 32]));
+    assert_eq!(dials(&mut node), 1);
 }
