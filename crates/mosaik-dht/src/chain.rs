@@ -195,6 +195,8 @@ pub struct Chain {
     held: Option<Held>,
     job: Job,
     claim_not_before_ms: u64,
+    /// When the last writes began, the newest last.
+    writes_ms: [Option<u64>; hold::WRITES_MAX],
     /// Slots lost in a row: the exponent of the back-off.
     losses: u32,
     /// See [`Chain::conflicts`].
@@ -220,6 +222,7 @@ impl Chain {
             held: None,
             job: Job::Idle,
             claim_not_before_ms: 0,
+            writes_ms: [None; hold::WRITES_MAX],
             losses: 0,
             conflicts: 0,
         }

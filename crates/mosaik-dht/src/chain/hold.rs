@@ -27,6 +27,8 @@ const CHANGE_STILL_MS: u64 = 3_000;
 const CHANGE_MS_MAX: u64 = 6_000;
 /// and a slot is not written more often than once a minute.
 const WRITE_APART_MS: u64 = 60_000;
+/// Writes of a node in any minute, whatever slots it wins and loses; a farewell comes on top.
+pub(super) const WRITES_MAX: usize = 3;
 /// Reads of all slots after which nobody waits any longer for the slots that got no answer: an own
 /// lease of an earlier run may stand there, or a neighbour's.
 const UNKNOWN_ROUNDS: u32 = 3;
@@ -310,7 +312,10 @@ impl Chain {
         let is_unknown = |&slot: &u8| self.state(now, slot) == SlotState::Unknown;
         let unknown = (0..SLOTS as u8).filter(is_unknown).count();
         let known = unknown == 0 || self.rounds >= UNKNOWN_ROUNDS;
-        let may = known && self.claim_not_before_ms <= now.mono_ms && self.has_addresses();
+        let may = known
+            && self.claim_not_before_ms <= now.mono_ms
+            && self.may_write(now)
+            && self.has_addresses();
         if may
             && self.live(now) < LIVE_ENOUGH
             && let Some(slot) = self.choose(now)
@@ -331,6 +336,7 @@ impl Chain {
 
     /// Whether our slot is still ours. True if it was put again.
     fn review_held(&mut self, now: Now, draw: &mut Draw, effects: &mut Vec<Effect>) -> bool {
+        let may_write = self.may_write(now);
         let Some(held) = &mut self.held else { return false };
         let (slot, digest, seq) = (held.slot, held.digest, held.seq);
         let board = &self.boards[usize::from(slot)];
@@ -358,7 +364,7 @@ impl Chain {
                     |seen: &Arc<Seen>, unseen: &Unseen| unseen.superseded.contains(&seen.digest);
                 let all_known =
                     |unseen: &Unseen| board.values().iter().all(|seen| known(seen, unseen));
-                if let Some(unseen) = unseen.filter(all_known) {
+                if let Some(unseen) = unseen.filter(|unseen| may_write && all_known(unseen)) {
                     self.put_again(now, unseen, effects);
                     return true;
                 }
@@ -383,6 +389,7 @@ impl Chain {
             retried: true,
             refused: false,
         };
+        self.note_write(now);
         self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
     }
 
@@ -399,7 +406,9 @@ impl Chain {
             self.adopt(now, *slot, top);
         }
         let surplus = mine.iter().find(|(slot, _)| self.held() != Some(*slot));
-        if let Some((slot, _)) = surplus {
+        if let Some((slot, _)) = surplus
+            && self.may_write(now)
+        {
             self.put(now, draw, *slot, Purpose::Release, effects);
         }
         surplus.is_some()
@@ -441,7 +450,7 @@ impl Chain {
         answered: bool,
         effects: &mut Vec<Effect>,
     ) {
-        if !answered {
+        if !answered || !self.may_write(now) {
             return self.postpone(now.mono_ms + draw.jittered(RENEW_AGAIN_MS));
         }
         let Some(held) = &self.held else { return };
@@ -482,10 +491,11 @@ impl Chain {
             effects.push(Effect::Changed);
         } else if ours_alone || (ours && put.retried) {
             self.stored(now, draw, put, effects);
-        } else if !put.retried {
+        } else if !put.retried && self.may_write(now) {
             // The same value at the same seq: it changes nothing where it already is.
             put.retried = true;
             effects.push(Effect::Put { slot: put.slot, value: put.value.clone(), cas: None });
+            self.note_write(now);
             self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
         } else {
             self.lose(now, draw);
@@ -535,6 +545,16 @@ impl Chain {
         self.look_by(self.claim_not_before_ms);
     }
 
+    /// Whether one more write is within [`WRITES_MAX`] a minute.
+    fn may_write(&self, now: Now) -> bool {
+        self.writes_ms[0].is_none_or(|ms| ms + WRITE_APART_MS <= now.mono_ms)
+    }
+
+    fn note_write(&mut self, now: Now) {
+        self.writes_ms.rotate_left(1);
+        self.writes_ms[WRITES_MAX - 1] = Some(now.mono_ms);
+    }
+
     fn postpone(&mut self, until_ms: u64) {
         if let Some(held) = &mut self.held {
             held.postpone(until_ms);
@@ -558,6 +578,7 @@ impl Chain {
         board.seq_max = board.seq_max.max(Some(value.seq));
         let superseded = board.values().iter().map(|seen| seen.digest).collect();
         effects.push(Effect::Put { slot, value: value.clone(), cas });
+        self.note_write(now);
         let put = Put {
             slot,
             digest: value.digest(),

@@ -1,4 +1,5 @@
 use super::{
+    hold::WRITES_MAX,
     model::{WALL_MS, World, keys, node_id, signing_key, situation},
     *,
 };
@@ -586,6 +587,28 @@ fn a_third_value_after_a_failed_put_means_the_slot_is_lost() {
     assert_ne!(other_slot, slot);
     let waited_ms = bench.mono_ms - lost_ms;
     assert!((1_000..4_000).contains(&waited_ms), "{waited_ms} ms");
+}
+
+/// Of a hundred that start at once some lose slot after slot: the DHT isn't to pay for it.
+#[test]
+fn whoever_loses_each_slot_that_it_takes_writes_three_times_in_any_minute() {
+    let mut bench = Bench::new();
+    let (mut taken, mut writes) = (Vec::new(), Vec::new());
+    let mut put = bench.round(&[]).put();
+    while bench.mono_ms < 150_000 {
+        if let Some((slot, value, _)) = put.take() {
+            writes.push(bench.mono_ms);
+            bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
+            let theirs = live(OTHER, slot, value.seq + 1);
+            bench.input(Input::Value { slot, value: theirs.1.clone() });
+            bench.input(Input::ReadEnded { slot, answered: 20 });
+            taken.push(theirs);
+        }
+        put = bench.next_round(&taken).put();
+    }
+    assert!(writes.len() > WRITES_MAX, "{writes:?}");
+    let minute = |some: &[u64]| some[WRITES_MAX] - some[0] >= 60_000;
+    assert!(writes.windows(WRITES_MAX + 1).all(minute), "{writes:?}");
 }
 
 #[test]
