@@ -378,7 +378,6 @@ impl Chain {
     fn put_again(&mut self, now: Now, unseen: Unseen, effects: &mut Vec<Effect>) {
         let Some(held) = &self.held else { return };
         let Unseen { value, superseded } = unseen;
-        effects.push(Effect::Put { slot: held.slot, value: value.clone(), cas: None });
         let put = Put {
             slot: held.slot,
             digest: held.digest,
@@ -389,8 +388,7 @@ impl Chain {
             retried: true,
             refused: false,
         };
-        self.note_write(now);
-        self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
+        self.begin_put(now, put, None, effects);
     }
 
     /// Other slots with a live lease of ours: an earlier run's, or another copy's of this node. The
@@ -494,9 +492,7 @@ impl Chain {
         } else if !put.retried && self.may_write(now) {
             // The same value at the same seq: it changes nothing where it already is.
             put.retried = true;
-            effects.push(Effect::Put { slot: put.slot, value: put.value.clone(), cas: None });
-            self.note_write(now);
-            self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
+            self.begin_put(now, put, None, effects);
         } else {
             self.lose(now, draw);
             effects.push(Effect::Changed);
@@ -550,9 +546,12 @@ impl Chain {
         self.writes_ms[0].is_none_or(|ms| ms + WRITE_APART_MS <= now.mono_ms)
     }
 
-    fn note_write(&mut self, now: Now) {
+    /// The one place where writes begin, but for a farewell: each is counted.
+    fn begin_put(&mut self, now: Now, put: Put, cas: Option<i64>, effects: &mut Vec<Effect>) {
         self.writes_ms.rotate_left(1);
         self.writes_ms[WRITES_MAX - 1] = Some(now.mono_ms);
+        effects.push(Effect::Put { slot: put.slot, value: put.value.clone(), cas });
+        self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
     }
 
     fn postpone(&mut self, until_ms: u64) {
@@ -577,8 +576,6 @@ impl Chain {
         let cas = board.top().map(|top| top.seq);
         board.seq_max = board.seq_max.max(Some(value.seq));
         let superseded = board.values().iter().map(|seen| seen.digest).collect();
-        effects.push(Effect::Put { slot, value: value.clone(), cas });
-        self.note_write(now);
         let put = Put {
             slot,
             digest: value.digest(),
@@ -589,7 +586,7 @@ impl Chain {
             retried: false,
             refused: false,
         };
-        self.job = Job::Putting { put, until_ms: now.mono_ms + ANSWER_MS_MAX };
+        self.begin_put(now, put, cas, effects);
     }
 
     /// Signs our lease, or a tombstone, over all that was seen in `slot`. None if it is locked.
