@@ -10,6 +10,7 @@
 //! - [`dht`], [`relay`]: the two, in this process, on 127.0.0.1 only; [`dht::stub`] has storage nodes
 //!   that misbehave as told.
 //! - [`probe`]: a probe among nodes that die and come back, held against their logs.
+//! - [`radio`]: virtual RNodes on one channel, with the time on air that real ones would take.
 //! - [`lock`]: one cluster at a time on a machine.
 //! - [`wait`]: conditions with a deadline. Nothing here sleeps and hopes.
 //!
@@ -27,6 +28,7 @@ pub mod node;
 mod print;
 pub mod probe;
 pub mod process;
+pub mod radio;
 pub mod relay;
 mod running;
 mod up;
