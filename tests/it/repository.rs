@@ -15,7 +15,7 @@ use spdx::{Expression, Licensee, ParseMode};
 
 /// Licences that ask for no more than a notice, or for the changes to the licensed file itself.
 /// `.deny.toml` has the same list for those who run cargo-deny.
-const LICENCES: [&str; 13] = [
+const LICENCES: [&str; 14] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -29,16 +29,15 @@ const LICENCES: [&str; 13] = [
     "Unicode-3.0",
     "Unlicense",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// The only place that dependencies come from.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Crates whose types or state pass between others: a second version would not fit the first.
-const ONLY_ONE: [&str; 14] = [
+const ONLY_ONE: [&str; 12] = [
     "blake3",
-    "curve25519-dalek",
-    "ed25519-dalek",
     "iroh",
     "iroh-base",
     "iroh-gossip",
@@ -53,20 +52,33 @@ const ONLY_ONE: [&str; 14] = [
 ];
 
 /// Crates that are there in two versions, and who is behind.
-const DOUBLED: [(&str, &str); 17] = [
+const DOUBLED: [(&str, &str); 30] = [
     ("aead", "aes-gcm 0.10 of noq-proto; chacha20poly1305 has the new one"),
     ("base64", "igd-next, acme and websockets of iroh"),
+    ("bitflags", "smoltcp, optional for personal-rns, in the lock file only"),
+    ("block-buffer", "sha2 0.10"),
     ("cipher", "aes-gcm 0.10 of noq-proto"),
     ("cpufeatures", "aes-gcm 0.10 of noq-proto"),
     ("crypto-common", "aes-gcm 0.10 of noq-proto"),
-    ("embedded-io", "two optional ones of postcard, in the lock file only"),
+    ("curve25519-dalek", "personal-rns has the old one; its keys stay in mosaik-reticulum"),
+    ("digest", "sha2 0.10"),
+    ("ed25519", "ed25519-dalek 2"),
+    ("ed25519-dalek", "personal-rns has the old one; its keys stay in mosaik-reticulum"),
+    ("embedded-hal", "optional for smoltcp, in the lock file only"),
+    ("embedded-io", "optional ones of postcard and smoltcp, in the lock file only"),
     ("getrandom", "ring, and ntimestamp of pkarr"),
+    ("hash32", "heapless 0.7"),
     ("hashbrown", "dashmap of iroh-relay"),
+    ("heapless", "optional ones of postcard and smoltcp; personal-rns has its own"),
     ("inout", "aes-gcm 0.10 of noq-proto"),
+    ("nb", "optional for smoltcp, in the lock file only"),
     ("netlink-packet-core", "netwatch of iroh"),
     ("netlink-packet-route", "netwatch of iroh"),
     ("netlink-sys", "netwatch of iroh"),
     ("pem", "acme of iroh-relay"),
+    ("rand_core", "ed25519-dalek 2"),
+    ("sha2", "ed25519-dalek 2"),
+    ("signature", "ed25519-dalek 2"),
     ("spin", "flume of mainline"),
     ("syn", "macros move from 2 to 3 one by one; build time only"),
     ("synstructure", "asn1-rs, with syn 2; build time only"),
@@ -74,13 +86,14 @@ const DOUBLED: [(&str, &str); 17] = [
 ];
 
 /// Who may use whom among our crates: the arrows of `crates/README.md`.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("mosaik-core", &[]),
     ("mosaik-proto", &["mosaik-core"]),
     ("mosaik-store", &["mosaik-core"]),
     ("mosaik-dht", &["mosaik-core"]),
     ("mosaik-api", &["mosaik-core"]),
     ("mosaik-net", &["mosaik-core", "mosaik-proto"]),
+    ("mosaik-reticulum", &["mosaik-proto"]),
     ("mosaik-sim", &["mosaik-core", "mosaik-proto", "mosaik-store"]),
     (
         "mosaik-node",
@@ -100,7 +113,15 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ),
     (
         "mosaik-tests",
-        &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-lab", "mosaik-proto", "mosaik-sim"],
+        &[
+            "mosaik-api",
+            "mosaik-core",
+            "mosaik-dht",
+            "mosaik-lab",
+            "mosaik-proto",
+            "mosaik-reticulum",
+            "mosaik-sim",
+        ],
     ),
 ];
 

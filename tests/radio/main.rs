@@ -1,0 +1,74 @@
+//! Our Reticulum stack against the reference implementation: Python's rns, `rnsd` and meshlogd.
+//!
+//! Where there is no Python, or nothing to install its packages from, the tests are listed as
+//! ignored, with the reason. Everything goes over 127.0.0.1, abstract sockets and pseudo terminals.
+
+mod announces;
+mod links;
+mod lora;
+mod ours;
+mod pair;
+mod python;
+mod resources;
+mod shared;
+mod venv;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use self::venv::{Missing, Venv};
+
+/// Tests at a time: they wait for timers and for each other's Python to start, and seldom compute.
+const AT_A_TIME: usize = 6;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    let venv = Venv::find();
+    let trial = |name: &str, test: fn(Venv) -> Result<()>| match &venv {
+        Ok(venv) => {
+            let venv = venv.clone();
+            Trial::test(name, move || test(venv).map_err(|error| failed(&error)))
+        }
+        Err(Missing(reason)) => {
+            Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind(*reason)
+        }
+    };
+    let trials = vec![
+        trial("announces::are_heard_both_ways_with_their_app_data", announces::both_ways),
+        trial("announces::pass_a_transport_node_at_their_greatest_length", announces::one_hop),
+        trial("links::that_we_open_carry_both_ways_and_either_end_closes_them", links::ours_opens),
+        trial(
+            "links::that_python_opens_carry_both_ways_and_either_end_closes_them",
+            links::python_opens,
+        ),
+        trial("links::prove_packets_of_meshlog_and_none_of_feeds", links::proofs),
+        trial("links::to_a_peer_that_was_never_heard_are_answered", links::unreachable),
+        trial("resources::of_all_lengths_pass_both_ways_over_tcp", resources::over_tcp),
+        trial(
+            "resources::of_all_lengths_pass_both_ways_over_a_serial_line",
+            resources::over_serial,
+        ),
+        trial("resources::from_nobody_known_or_too_long_are_refused", resources::are_bounded),
+        trial("resources::that_are_sent_as_soon_as_a_link_is_up_arrive", resources::at_once),
+        trial("shared::an_rnsd_over_tcp_carries_us_and_comes_back", shared::over_tcp),
+        trial(
+            "shared::an_rnsd_over_the_abstract_socket_carries_us_and_comes_back",
+            shared::over_the_abstract_socket,
+        ),
+        trial("lora::everything_passes_virtual_rnodes", lora::without_loss),
+        trial("lora::everything_passes_where_a_tenth_is_lost", lora::with_a_tenth_lost),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn failed(error: &anyhow::Error) -> Failed {
+    format!("{error:#}").into()
+}
+
+/// Plays a story on a runtime of its own.
+fn play(story: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(story)
+}
