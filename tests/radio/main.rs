@@ -4,6 +4,7 @@
 //! ignored, with the reason. Everything goes over 127.0.0.1, abstract sockets and pseudo terminals.
 
 mod announces;
+mod hostile;
 mod links;
 mod lora;
 mod ours;
@@ -12,6 +13,7 @@ mod python;
 mod resources;
 mod shared;
 mod venv;
+mod ways;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,18 @@ fn main() -> ExitCode {
         trial(
             "shared::an_rnsd_over_the_abstract_socket_carries_us_and_comes_back",
             shared::over_the_abstract_socket,
+        ),
+        trial("resources::between_two_of_us_pass_as_soon_as_the_link_is_up", resources::ours),
+        trial("ways::udp_carries_us", ways::udp),
+        trial("ways::a_kiss_modem_carries_us", ways::kiss),
+        trial("ways::a_program_carries_us", ways::pipe),
+        trial(
+            "hostile::a_flood_of_requests_stays_below_the_ceiling",
+            hostile::a_flood_of_requests_stays_below_the_ceiling,
+        ),
+        trial(
+            "hostile::what_makes_no_sense_does_no_harm",
+            hostile::what_makes_no_sense_does_no_harm,
         ),
         trial("lora::everything_passes_virtual_rnodes", lora::without_loss),
         trial("lora::everything_passes_where_a_tenth_is_lost", lora::with_a_tenth_lost),

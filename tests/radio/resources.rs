@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use mosaik_lab::radio::Cable;
-use mosaik_reticulum::stack::{Link, Outcome, Report, Service};
+use mosaik_reticulum::stack::{Link, Order, Outcome, Report, Service};
 use mosaik_tests::Diary;
 use serde_json::json;
 
 use super::{
     links::{accepted, name, of, open_from_python},
     ours::{Ours, RESOURCE_LEN_MAX},
-    pair::Pair,
+    pair::{Pair, free_port, heard},
     play,
-    python::{ALONE, Python, bytes, configure, hex},
+    python::{ALONE, Python, SOON, bytes, configure, hex},
     venv::Venv,
 };
 
@@ -157,6 +157,43 @@ pub(crate) fn at_once(venv: Venv) -> Result<()> {
         let link = pair.ours.accept(Service::Feed).await?;
         ensure!(pair.ours.received(TRANSFER_MAX, link).await? == sent, "another Resource came");
         diary.note(format!("one from Python as soon as the link was up: {:?}", began.elapsed()));
+        Ok(())
+    })
+}
+
+/// Between two of our stacks, from the end that didn't open the link: as soon as it is told of it.
+pub(crate) fn ours(_: Venv) -> Result<()> {
+    play(async {
+        let diary = Diary::begin();
+        let directory = tempfile::tempdir()?;
+        let port = free_port()?;
+        let (one, other) = (directory.path().join("one"), directory.path().join("other"));
+        let mut one = Ours::start(&one, &[&format!("tcp-listen://127.0.0.1:{port}")])?;
+        let mut other = Ours::start(&other, &[&format!("tcp://127.0.0.1:{port}")])?;
+        other.online(true).await?;
+        let peer = one.peer();
+        // The connection may not be in the stack of the one that listens yet.
+        let deadline = Instant::now() + SOON;
+        loop {
+            one.announce(Service::Feed, b"one");
+            match heard(&mut other, peer, Service::Feed, b"one").await {
+                Ok(_) => break,
+                Err(error) => ensure!(Instant::now() < deadline, "{error}"),
+            }
+        }
+        other.prns.carry(Order::Open { service: Service::Feed, peer });
+        let link = one.accept(Service::Feed).await?;
+        let began = Instant::now();
+        let sent = content(RESOURCE_LEN_MAX, false);
+        for token in 0..5 {
+            one.send(link, token, &sent);
+        }
+        for token in 0..5 {
+            ensure!(other.received(TRANSFER_MAX, link).await? == sent, "another Resource came");
+            let outcome = one.outcome(TRANSFER_MAX, token).await?;
+            ensure!(outcome == Outcome::Proved, "{outcome:?}");
+        }
+        diary.note(format!("five of {RESOURCE_LEN_MAX} bytes: {:?}", began.elapsed()));
         Ok(())
     })
 }

@@ -19,6 +19,11 @@
 //!   12 minutes; the other end knows them under a connection that won't come back. They are closed here.
 //! - A link is closed after its keepalives fail: clamp(RTT x 205.7, 5 s, 360 s), twice.
 //! - One Resource a link and direction: a second is refused while the first is under way.
+//! - rns offers a Resource before it knows of it, so a wish for its parts that comes at once is lost.
+//!   The stack asks again after about a second; between two of these stacks nothing is lost.
+//! - Announces wait for nobody: of an interface that is offline they are lost, and what was queued for a
+//!   connection of rnsd that broke is dropped, as its links are gone.
+//! - An inbound handshake that isn't completed is remembered for six minutes: see [`gate`].
 //!
 //! Invariants:
 //! - [`Prns::carry`] never waits. What finds no room closes its link or is answered with bad news.
@@ -26,6 +31,7 @@
 
 mod attach;
 mod ceiling;
+mod gate;
 mod identity;
 mod rnsd;
 mod serving;

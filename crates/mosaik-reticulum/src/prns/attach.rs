@@ -26,6 +26,7 @@ use tracing::warn;
 use super::{
     Event, Place, PrnsConfig, StartError,
     ceiling::Account,
+    gate::Gate,
     rnsd::Rnsd,
     tap::{Lookout, Tapped},
 };
@@ -76,8 +77,8 @@ pub(super) struct Known {
     pub(super) id: Option<InterfaceId>,
     /// Whether it is online; none for a listening socket, which always is.
     pub(super) view: Option<StatusView>,
-    /// What it may still send; none where it isn't limited.
-    pub(super) account: Option<Arc<Account>>,
+    /// What its frames are held against.
+    pub(super) gate: Arc<Gate>,
 }
 
 /// Makes all interfaces that the configuration names.
@@ -92,12 +93,13 @@ pub(super) async fn all(
     let mut known = Vec::new();
     for (index, way) in config.ways.iter().enumerate() {
         let interface = Interface(u16::try_from(index).map_err(|_| AttachError::TooMany)?);
-        let account = way.ceiling.map(|ceiling| Arc::new(Account::new(ceiling, Instant::now())));
-        let add = Add { handle, lookout, interface, account: account.as_ref() };
+        let account = way.ceiling.map(|ceiling| Account::new(ceiling, Instant::now()));
+        let gate = Arc::new(Gate::new(account, Instant::now()));
+        let add = Add { handle, lookout, interface, gate: &gate };
         let place = add.make(config, &way.via).await?;
         let (id, view) = place.map_or((None, None), |(id, view)| (Some(id), view));
         let (name, bitrate) = (way.via.to_string(), way.via.bitrate());
-        known.push(Known { interface, name, bitrate, id, view, account });
+        known.push(Known { interface, name, bitrate, id, view, gate });
     }
     Ok(known)
 }
@@ -107,7 +109,7 @@ struct Add<'a> {
     handle: &'a PrnsNodeHandle,
     lookout: &'a Lookout,
     interface: Interface,
-    account: Option<&'a Arc<Account>>,
+    gate: &'a Arc<Gate>,
 }
 
 impl Add<'_> {
@@ -175,8 +177,8 @@ impl Add<'_> {
         let id = made.descriptor().id;
         let view = made.status_view();
         let place = Place { interface: self.interface, id };
-        let (lookout, account) = (self.lookout.clone(), self.account.cloned());
-        self.handle.add_interface(Tapped::new(made, place, lookout, account));
+        let (lookout, gate) = (self.lookout.clone(), Arc::clone(self.gate));
+        self.handle.add_interface(Tapped::new(made, place, lookout, gate));
         (id, view)
     }
 }
@@ -193,7 +195,7 @@ pub(super) fn member(
     let tag = format!("{interface:?} {from}").into_bytes();
     let id = InterfaceId::from_channel_tag(InterfaceKind::TcpServerPeer, &tag);
     let connection = TcpServerConnection::new(tag, stream, tcp::TCP_BITRATE_ESTIMATE);
-    Add { handle, lookout, interface, account: listening.account.as_ref() }.one(connection);
+    Add { handle, lookout, interface, gate: &listening.gate }.one(connection);
     Place { interface, id }
 }
 

@@ -128,6 +128,8 @@ pub(super) struct Serving {
     /// Where the other ends of our handshakes answered.
     answered: VecDeque<(Link, Place)>,
     links: HashMap<Link, Up>,
+    /// Links of ours on their way up.
+    opening: usize,
     lookups: usize,
 }
 
@@ -149,6 +151,7 @@ impl Serving {
             requested: VecDeque::new(),
             answered: VecDeque::new(),
             links: HashMap::new(),
+            opening: 0,
             lookups: 0,
         }
     }
@@ -198,7 +201,7 @@ impl Serving {
             for refused in list {
                 self.on_refused(refused);
             }
-            let count = self.links.len() + self.opening();
+            let count = self.links.len() + self.opening;
             self.lookout.full.store(count >= LINKS_MAX, Ordering::Relaxed);
         }
         self.close(&mut events).await;
@@ -236,16 +239,11 @@ impl Serving {
         }));
     }
 
-    /// How many links of ours are on their way up.
-    fn opening(&self) -> usize {
-        let opening = |command: &&Command| !matches!(command, Command::Packet { .. });
-        self.commands.values().filter(opening).count()
-    }
-
     fn open(&mut self, service: Service, peer: Peer) {
-        if self.links.len() + self.opening() >= LINKS_MAX {
+        if self.links.len() + self.opening >= LINKS_MAX {
             return self.unreachable(service, peer, &format!("{LINKS_MAX} links are in use"));
         }
+        self.opening += 1;
         self.establish(service, peer, false);
     }
 
@@ -267,6 +265,7 @@ impl Serving {
     fn failed(&mut self, command: Command, reason: &str) {
         match command {
             Command::Open { service, peer, .. } | Command::Path { service, peer } => {
+                self.opening -= 1;
                 self.unreachable(service, peer, reason);
             }
             Command::Packet { link, token } => {
@@ -397,6 +396,7 @@ impl Serving {
     fn on_settled(&mut self, command: Command, settlement: Settlement) {
         match (command, settlement) {
             (Command::Open { service, peer, .. }, Settlement::EstablishLink(Ok(established))) => {
+                self.opening -= 1;
                 self.on_opened(service, peer, established);
             }
             // Not heard since the start, or forgotten: somebody on the way may know it.

@@ -9,6 +9,7 @@
 //!   nobody needs no others, and a public network has thousands: each would cost a signature check
 //!   and a row in tables that grow.
 //! - While no more links are wanted, a request for one ends here, so it is never answered on the air.
+//! - Requests and announces come in no faster than this node wants to work for them.
 //! - Nothing goes out above an interface's ceiling, whoever wanted it.
 //! - A frame longer than the interface's may be is dropped before it takes room.
 
@@ -36,7 +37,7 @@ use personal_rns::{
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::trace;
 
-use super::{Event, Place, ceiling::Account};
+use super::{Event, Place, gate::Gate};
 use crate::stack::{Link, Service};
 
 /// Where the name's hash begins in an announce, behind the public keys.
@@ -66,7 +67,7 @@ pub(super) fn name_hash(service: Service) -> DottedNameHash {
 struct Tap {
     lookout: Lookout,
     place: Place,
-    account: Option<Arc<Account>>,
+    gate: Arc<Gate>,
 }
 
 impl Tap {
@@ -80,7 +81,7 @@ impl Tap {
                 let name = payload.get(ANNOUNCE_NAME..).and_then(|rest| rest.first_chunk());
                 let ours =
                     |name| self.lookout.services.iter().any(|(_, _, ours)| ours.as_bytes() == name);
-                name.is_some_and(ours)
+                name.is_some_and(ours) && self.gate.admits_announce(Instant::now())
             }
             (PacketType::LinkRequest, _) => {
                 let to = DestinationHash::from_address(header.address);
@@ -88,7 +89,9 @@ impl Tap {
                 let (Some((service, ..)), Some(keys)) = (service, payload.first_chunk()) else {
                     return false;
                 };
-                if self.lookout.full.load(Ordering::Relaxed) {
+                if self.lookout.full.load(Ordering::Relaxed)
+                    || !self.gate.admits_request(Instant::now())
+                {
                     return false;
                 }
                 let link = requested(&to, keys);
@@ -106,12 +109,11 @@ impl Tap {
 
     /// Whether the interface shall send a frame.
     fn lets_out(&self, frame: &[u8]) -> bool {
-        let account = self.account.as_ref();
-        let takes = account.is_none_or(|account| account.takes(frame, Instant::now()));
-        if !takes {
+        let lets = self.gate.lets_out(frame, Instant::now());
+        if !lets {
             trace!(interface = self.place.interface.0, len = frame.len(), "above the ceiling");
         }
-        takes
+        lets
     }
 
     fn tell(&self, event: Event) {
@@ -136,13 +138,8 @@ pub(super) struct Tapped<I> {
 }
 
 impl<I> Tapped<I> {
-    pub(super) fn new(
-        inner: I,
-        place: Place,
-        lookout: Lookout,
-        account: Option<Arc<Account>>,
-    ) -> Self {
-        Self { inner, tap: Tap { lookout, place, account } }
+    pub(super) fn new(inner: I, place: Place, lookout: Lookout, gate: Arc<Gate>) -> Self {
+        Self { inner, tap: Tap { lookout, place, gate } }
     }
 }
 
@@ -216,7 +213,7 @@ impl<S: InterfaceSeam> InterfaceSeam for TapSeam<S> {
     }
 
     async fn next_outbound(&mut self) -> &[u8] {
-        if self.tap.account.is_none() {
+        if self.tap.gate.is_open() {
             return self.seam.next_outbound().await;
         }
         loop {
@@ -238,7 +235,7 @@ impl<S: InterfaceSeam> InterfaceSeam for TapSeam<S> {
     }
 
     fn try_next_outbound(&mut self) -> Option<&[u8]> {
-        if self.tap.account.is_none() {
+        if self.tap.gate.is_open() {
             return self.seam.try_next_outbound();
         }
         loop {
