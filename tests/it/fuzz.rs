@@ -13,7 +13,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use mosaik_tests::{
     Diary,
-    fuzz::{TARGETS, Target, chance, hint, ingest, message, run, slot},
+    fuzz::{TARGETS, Target, chance, hint, ingest, meshlog, message, run, slot},
     repository,
 };
 use rand::RngExt;
@@ -57,6 +57,11 @@ fn slots_keep_their_promises() {
     holds("slot");
 }
 
+#[test]
+fn events_of_meshlogd_keep_their_promises() {
+    holds("meshlog");
+}
+
 /// What is committed. What the fuzzer finds beside it has hashes for names.
 #[test]
 fn the_corpus_is_made_of_the_seeds() {
@@ -96,6 +101,7 @@ fn many_mutants_are_well_formed() {
         ("hint", hint::is_taken, 100),
         ("ingest", ingest::is_taken, 100),
         ("slot", slot::is_taken, 40),
+        ("meshlog", meshlog::is_taken, 100),
     ] {
         let target = named(target);
         let (seeds, mut chance) = ((target.seeds)(), chance(1));

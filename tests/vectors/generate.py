@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.dont_write_bytecode = True
 
-from generator import events, hints, jsons, keys, messages, records, slots, tickets, tries, values, views
+from generator import events, foreign, hints, jsons, keys, messages, records, slots, tickets, tries, values, views
 
 FILES = {
     "keys": keys.vectors,
@@ -26,6 +26,7 @@ FILES = {
     "json": jsons.vectors,
     "record": records.vectors,
     "view": views.vectors,
+    "foreign": foreign.vectors,
     "message": messages.vectors,
     "session": messages.session_vectors,
     "hint": hints.vectors,

@@ -18,10 +18,11 @@
 use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
-use mosaik_core::value::{Float, Geo, TooDeep, Value};
+use mosaik_core::{
+    time::{ParseTimeError, format_ms, parse_ms},
+    value::{Float, Geo, TooDeep, Value},
+};
 use serde_json::{Map, Number, Value as Json, json};
-
-use crate::time::{ParseTimeError, format_ms, parse_ms};
 
 /// Why JSON is no value.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,9 @@ pub mod document;
 pub mod failure;
 pub mod json;
 pub mod request;
-pub mod time;
 pub mod work;
+
+pub use mosaik_core::time;
 
 /// What every path begins with.
 pub const PREFIX: &str = "/api/v1";

@@ -36,7 +36,12 @@ pub fn derive(x: &str, bytes: &[u8]) -> [u8; 32] {
 
 /// The hasher of [`derive`] before its bytes: prepare it once where many are hashed.
 pub fn deriver(x: &str) -> blake3::Hasher {
-    blake3::Hasher::new_derive_key(&format!("mosaik-node 2026-11 {x} v1"))
+    deriver_of(x, 1)
+}
+
+/// The hasher of what is derived in another version than the first.
+pub fn deriver_of(x: &str, version: u32) -> blake3::Hasher {
+    blake3::Hasher::new_derive_key(&format!("mosaik-node 2026-11 {x} v{version}"))
 }
 
 /// Why a text is no network id.

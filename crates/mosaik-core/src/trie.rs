@@ -13,7 +13,7 @@ use std::{cell::Cell, collections::BTreeSet};
 use crate::{
     codec::{ReadError, Reader, Writer},
     id::{AuthorId, Fingerprint},
-    key::deriver,
+    key::deriver_of,
 };
 
 /// Entries of a leaf at the most.
@@ -32,10 +32,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// `derive(leaf, fingerprint || items)` and `derive(node, fingerprint || 16 children)`.
-    pub fn new(leaf: &str, node: &str, fingerprint: &Fingerprint) -> Self {
+    /// `derive(leaf, fingerprint || items)` and `derive(node, fingerprint || 16 children)`, in this
+    /// version of both.
+    pub fn new(leaf: &str, node: &str, version: u32, fingerprint: &Fingerprint) -> Self {
         let prepare = |context| {
-            let mut hasher = deriver(context);
+            let mut hasher = deriver_of(context, version);
             hasher.update(fingerprint.as_bytes());
             hasher
         };
@@ -44,7 +45,7 @@ impl Rule {
 
     /// The rule of frontiers, whose hashes are cut to 16 bytes.
     pub fn frontier(fingerprint: &Fingerprint) -> Self {
-        Self::new("trie leaf", "trie node", fingerprint)
+        Self::new("trie leaf", "trie node", 1, fingerprint)
     }
 
     /// The full hash of a leaf: of its items' bytes, one after the other, in order of their keys.

@@ -5,8 +5,11 @@
 //!   and repeats change no byte of it once [`settle`] has run.
 //! - An event whose payload is missing counts for nothing until it is folded again with it. Which
 //!   events are held back ([`crate::hlc::is_held_back`]) is the caller's to decide.
-//! - [`fold`] touches a bounded number of cells, however much a record holds. [`settle`] reads each
-//!   touched record once, and one path of the trie for each.
+//! - [`fold`] touches a bounded number of cells, however much a record holds, but for a foreign set, which
+//!   reads the candidates of its field. [`settle`] reads each touched record once, and one path of the
+//!   trie for each.
+//! - What a foreign event is in the view follows from the event of the other system alone, whoever
+//!   carries it, and however often.
 //! - Between [`fold`] and [`settle`] the cells of the records and the index of files are right, while listings, conflicts,
 //!   counts and digests are those of the last [`settle`]: call it in the transaction of the events.
 //!
@@ -14,7 +17,7 @@
 //!
 //! # Choices
 //!
-//! Where the rules leave something open, version 1 does this:
+//! Where the rules leave something open, version 2 does this:
 //! - The field with the empty name takes text alone: a `field.set` of it with another value counts
 //!   for nothing, so it doesn't make its record exist, and its `over` replaces nothing.
 //! - A record exists also when all its sets are replaced, and then has neither form nor fields.
@@ -32,6 +35,7 @@
 
 mod cell;
 mod digest;
+mod foreign;
 mod read;
 mod settle;
 
@@ -44,6 +48,9 @@ use self::cell::{Cells, Key, Meta, Space, file_key};
 pub use self::{
     cell::cell_name,
     digest::{digest, rule},
+    foreign::{
+        Carried, ForeignAt, carried, foreign_author, foreign_authors, foreign_events, index,
+    },
     read::{
         Attachment, Candidate, Conflict, Counts, Field, FileReference, Listed, Note, Profile,
         Record, RecordsQuery, attachment, candidates, conflicts, counts, exists, field, files,
@@ -57,12 +64,15 @@ use crate::{
     hlc::Hlc,
     id::{AuthorId, EventId},
     kv::KvMut,
+    meshlog::{FOREIGN_KIND, MeshlogEvent},
     record::{RecordEvent, SetName},
     value::Value,
 };
 
 /// The version of the fold. Digests are compared only within one; another one folds all anew.
-pub const FOLD_VERSION: u32 = 1;
+///
+/// 2: foreign events. 1: without them.
+pub const FOLD_VERSION: u32 = 2;
 
 /// How the cells are laid out: what a view of another layout lacks is made by a fold of all anew. No
 /// digest depends on it. 2: the index of files; 1 was not written down.
@@ -100,16 +110,66 @@ impl Origin {
     }
 }
 
+/// The stamp by which `event` is held back ([`crate::hlc::is_held_back`]); none where there is nothing to
+/// hold back.
+///
+/// A foreign event is held back by the stamp inside it, so not before its payload is here: ask again then.
+pub fn stamp(event: &Event) -> Option<Hlc> {
+    if event.kind.as_str() == FOREIGN_KIND {
+        return foreign(event).map(|inner| inner.hlc());
+    }
+    Some(event.hlc)
+}
+
+/// The event of the other system that `event` carries, if it is a good one.
+pub fn foreign(event: &Event) -> Option<MeshlogEvent> {
+    let payload = event.payload.bytes().filter(|_| event.kind.as_str() == FOREIGN_KIND)?;
+    MeshlogEvent::parse(payload).ok()
+}
+
+/// What an event says, and where what it says stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// By whom and when it was said; of a foreign event derived from what it carries.
+    pub origin: Origin,
+    /// What it says.
+    pub meaning: RecordEvent,
+    /// Whether it was said in another system: its sets replace all before them.
+    pub is_foreign: bool,
+}
+
+impl Said {
+    /// What `event` says, if it counts at all.
+    pub fn by(event: &Event) -> Option<Self> {
+        if event.kind.as_str() == FOREIGN_KIND {
+            return Self::by_foreign(&foreign(event)?);
+        }
+        let meaning = RecordEvent::decode(event.kind.as_str(), event.payload.bytes()?).ok()??;
+        Some(Self { origin: Origin::of(event), meaning, is_foreign: false })
+    }
+
+    fn by_foreign(inner: &MeshlogEvent) -> Option<Self> {
+        Some(Self { meaning: inner.meaning()?, origin: inner.origin(), is_foreign: true })
+    }
+}
+
 /// Takes `event` into the view. Returns whether it counts; a repeat counts, and changes nothing.
 ///
-/// Of an event that is held back nothing must be folded until time has caught up.
+/// Of an event that is held back nothing must be folded until time has caught up: [`index`] it.
 ///
 /// # Errors
 ///
 /// [`ViewError`]; the transaction must then be given up.
 pub fn fold<K: KvMut>(kv: &mut K, event: &Event) -> Result<bool, ViewError<K::Error>> {
-    let Some(meaning) = meaning(event) else { return Ok(false) };
-    fold_meaning(kv, &Origin::of(event), &meaning)?;
+    let said = match foreign(event) {
+        Some(inner) => {
+            foreign::put(kv, event, &inner)?;
+            Said::by_foreign(&inner)
+        }
+        None => Said::by(event),
+    };
+    let Some(said) = said else { return Ok(false) };
+    fold_said(kv, &said)?;
     Ok(true)
 }
 
@@ -136,11 +196,10 @@ pub fn refold<K: KvMut, E: Borrow<Event>>(
     clear(kv, &cells.all())?;
     kv.put(&Key::new(Space::Touched).text(record), &[])?;
     for event in events {
-        let event = event.borrow();
-        if let Some(meaning) = meaning(event)
-            && meaning.record() == Some(record)
+        if let Some(said) = Said::by(event.borrow())
+            && said.meaning.record() == Some(record)
         {
-            fold_meaning(kv, &Origin::of(event), &meaning)?;
+            fold_said(kv, &said)?;
         }
     }
     Ok(())
@@ -174,16 +233,8 @@ fn version() -> [u8; 5] {
     [a, b, c, d, LAYOUT]
 }
 
-/// What `event` says, if it counts at all.
-fn meaning(event: &Event) -> Option<RecordEvent> {
-    RecordEvent::decode(event.kind.as_str(), event.payload.bytes()?).ok().flatten()
-}
-
-fn fold_meaning<K: KvMut>(
-    kv: &mut K,
-    origin: &Origin,
-    meaning: &RecordEvent,
-) -> Result<(), ViewError<K::Error>> {
+fn fold_said<K: KvMut>(kv: &mut K, said: &Said) -> Result<(), ViewError<K::Error>> {
+    let Said { origin, meaning, .. } = said;
     let Some(record) = meaning.record() else {
         return match meaning {
             RecordEvent::Profile { name } => fold_profile(kv, origin, name),
@@ -195,12 +246,12 @@ fn fold_meaning<K: KvMut>(
     let mut created = false;
     match meaning {
         RecordEvent::Create { form, .. } => {
-            fold_set(kv, &cells, "", origin, &Value::Text(form.clone()), &[])?;
+            fold_set(kv, &cells, "", said, &Value::Text(form.clone()), &[])?;
             archived = Some(false);
             created = true;
         }
         RecordEvent::Set { field, value, over, .. } => {
-            fold_set(kv, &cells, field, origin, value, over)?;
+            fold_set(kv, &cells, field, said, value, over)?;
         }
         RecordEvent::Note { text, .. } => kv.put(&cells.note(origin), text.as_bytes())?,
         RecordEvent::Attach { field, blob, size, mime, name, .. } => {
@@ -234,21 +285,40 @@ fn fold_meaning<K: KvMut>(
     Ok(())
 }
 
-/// A set replaces the candidates that it names, also those that come later; and it is one itself
-/// unless a set that came before names it.
+/// A set replaces the candidates that it names, also those that come later, a foreign one all that stand
+/// before it; and it is one itself unless a set that came before replaces it.
 fn fold_set<K: KvMut>(
     kv: &mut K,
     cells: &Cells,
     field: &str,
-    origin: &Origin,
+    said: &Said,
     value: &Value,
     over: &[SetName],
 ) -> Result<(), ViewError<K::Error>> {
+    let origin = &said.origin;
+    let floor = cells.floor(field);
+    let held = kv.get(&floor)?;
+    let held = cell::held_origin(held.as_deref())?;
+    if said.is_foreign && held < Some(*origin) {
+        kv.put(&floor, &cell::encode_origin(origin))?;
+        let mut below = Vec::new();
+        cell::scan(kv, &cells.candidates_of(field), |_, candidate| {
+            let (candidate, _) = cell::split_candidate(candidate)?;
+            if candidate < *origin {
+                below.push(candidate.id);
+            }
+            Ok(true)
+        })?;
+        for id in below {
+            kv.delete(&cells.candidate(field, &id))?;
+        }
+    }
     for name in over {
         kv.put(&cells.name(field, name), &[])?;
         clear(kv, &cells.candidates_named(field, name))?;
     }
-    if kv.get(&cells.name(field, &origin.id.prefix()))?.is_none() {
+    let is_below = held.is_some_and(|floor| *origin < floor);
+    if !is_below && kv.get(&cells.name(field, &origin.id.prefix()))?.is_none() {
         let candidate = cell::encode_candidate(origin, value);
         kv.put(&cells.candidate(field, &origin.id), &candidate)?;
     }

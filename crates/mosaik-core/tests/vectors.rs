@@ -455,7 +455,8 @@ fn a_set_of_events_folds_to_the_view_of_the_format() {
     let (hasher, rule) = (Hasher::new(&fingerprint), view::rule(&fingerprint));
     for of in list(&vectors, "views") {
         let mut events: Vec<Event> = of["events"].as_array().unwrap().iter().map(event).collect();
-        events.retain(|event| !is_held_back(event.hlc, number(of, "now")));
+        let now = number(of, "now");
+        events.retain(|e| !view::stamp(e).is_some_and(|stamp| is_held_back(stamp, now)));
         for _ in 0..2 {
             let mut kv = MemoryKv::new();
             view::reset(&mut kv).unwrap();

@@ -339,8 +339,12 @@ impl Feeds {
             return Ok(false);
         }
         ledger.fill(branch, tip.seq, bytes)?;
+        let waits = match view::stamp(&event) {
+            Some(stamp) => ledger.is_held_back(stamp, branch, tip.seq)?,
+            None => false,
+        };
         event.payload = Payload::Present(bytes.to_vec());
-        if !ledger.is_held_back(event.hlc, branch, tip.seq)? {
+        if !waits {
             self.fold_in(branch, &event, wall, ledger)?;
         }
         Ok(true)
@@ -471,9 +475,11 @@ impl Feeds {
         wall: Wall,
         ledger: &mut L,
     ) -> Result<(), Fault<L>> {
-        if is_held_back(event.hlc, wall.ms) {
-            ledger.hold_back(event.hlc, branch, event.seq)?;
-            return Ok(());
+        if let Some(stamp) = view::stamp(event)
+            && is_held_back(stamp, wall.ms)
+        {
+            ledger.hold_back(stamp, branch, event.seq)?;
+            return view::index(ledger, event);
         }
         if event.payload.bytes().is_some() {
             self.is_view_touched = true;

@@ -235,8 +235,8 @@ impl Snapshot<'_> {
     }
 
     pub(crate) fn is_held_back(&self, event: &Event, branch: BranchId) -> bool {
-        let (hlc, seq) = (event.hlc, event.seq);
-        let held = either!(self, Snapshot, kept => kept.is_held_back(hlc, branch, seq));
+        let Some(stamp) = view::stamp(event) else { return false };
+        let held = either!(self, Snapshot, kept => kept.is_held_back(stamp, branch, event.seq));
         held.expect("memory can be read")
     }
 

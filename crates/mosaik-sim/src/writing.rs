@@ -2,6 +2,8 @@
 
 use mosaik_core::{
     event::{Draft, Kind},
+    hlc::Hlc,
+    meshlog::{MeshlogId, compose, foreign_draft, json::Json},
     record::RecordEvent,
     value::Value,
     view,
@@ -9,7 +11,7 @@ use mosaik_core::{
 use mosaik_proto::carrier::Input;
 use rand::RngExt;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, EPOCH_MS};
 
 impl Cluster {
     pub(crate) fn append(&mut self, index: usize) {
@@ -35,7 +37,7 @@ impl Cluster {
 
     fn draft(&mut self, index: usize, i: u64) -> Draft {
         let record = format!("r{}", self.rng.random_range(0..5));
-        let event = match self.rng.random_range(0..7) {
+        let event = match self.rng.random_range(0..8) {
             0 => RecordEvent::Create { record, form: "f".into() },
             1 => RecordEvent::Note { record, text: format!("note {} {i}", self.appended) },
             2 => RecordEvent::Archive { record, archived: self.rng.random_bool(0.5) },
@@ -60,6 +62,7 @@ impl Cluster {
                 name: format!("file {} {i}", self.appended),
             },
             5 => RecordEvent::Profile { name: format!("name {} {i}", self.appended) },
+            6 => return self.foreign(),
             _ => {
                 let len = match self.rng.random_range(0..40) {
                     0 => 60_000,
@@ -72,5 +75,23 @@ impl Cluster {
             }
         };
         event.encode().expect("a small event")
+    }
+
+    /// An event of another system. There are few, so several nodes bring the same.
+    fn foreign(&mut self) -> Draft {
+        let nth = self.rng.random_range(1..40u64);
+        let record = format!("r{}", nth % 5);
+        let (kind, says) = match nth % 4 {
+            0 => ("note.add", ("text", Json::text("seen"))),
+            1 => ("record.create", ("form", Json::text("g"))),
+            _ => ("field.set", ("value", Json::whole(nth))),
+        };
+        let field = ("field", Json::text(&format!("x{}", nth % 3)));
+        let payload = Json::map([("record", Json::text(&record)), field, says]);
+        let hlc = Hlc::new(EPOCH_MS + nth * 5_000, 0);
+        let prev = (nth > 1).then_some(MeshlogId([nth as u8; 16]));
+        let author = format!("m{}", nth % 3);
+        let wire = compose(&author, nth, hlc, kind, &payload, prev).wire;
+        foreign_draft(wire.as_bytes()).expect("a good event").0
     }
 }

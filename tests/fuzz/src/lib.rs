@@ -16,6 +16,7 @@ mod bytes;
 pub mod event;
 pub mod hint;
 pub mod ingest;
+pub mod meshlog;
 pub mod message;
 pub mod run;
 pub mod slot;
@@ -50,5 +51,12 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] =
-    [event::TARGET, run::TARGET, message::TARGET, hint::TARGET, ingest::TARGET, slot::TARGET];
+pub const TARGETS: [Target; 7] = [
+    event::TARGET,
+    run::TARGET,
+    message::TARGET,
+    hint::TARGET,
+    ingest::TARGET,
+    slot::TARGET,
+    meshlog::TARGET,
+];

@@ -15,8 +15,8 @@ def keyed(key, data):
     return blake3(data, key=key).digest()
 
 
-def derive(x, data):
-    return blake3(data, derive_key_context=f"mosaik-node 2026-11 {x} v1").digest()
+def derive(x, data, version=1):
+    return blake3(data, derive_key_context=f"mosaik-node 2026-11 {x} v{version}").digest()
 
 
 def varint(number):

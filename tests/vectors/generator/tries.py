@@ -54,16 +54,16 @@ def decode_prefix(data, limit=64):
     return digits
 
 
-def trie_hash(items, digits="", context="trie", size=16):
+def trie_hash(items, digits="", context="trie", size=16, version=1):
     """The hash of a prefix; `items` are bytes by key."""
     under = {key: items[key] for key in items if nibbles(key).startswith(digits)}
     if not under:
         return bytes(size)
     if len(under) <= 32:
         whole = b"".join(under[key] for key in sorted(under))
-        return derive(f"{context} leaf", FINGERPRINT + whole)[:size]
-    children = (trie_hash(under, digits + digit, context, size) for digit in "0123456789abcdef")
-    return derive(f"{context} node", FINGERPRINT + b"".join(children))[:size]
+        return derive(f"{context} leaf", FINGERPRINT + whole, version)[:size]
+    children = (trie_hash(under, digits + digit, context, size, version) for digit in "0123456789abcdef")
+    return derive(f"{context} node", FINGERPRINT + b"".join(children), version)[:size]
 
 
 def _tips(label, count):

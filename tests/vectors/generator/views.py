@@ -1,22 +1,31 @@
 """Section 9 of crates/mosaik-core/FORMAT.md: what a set of events folds to."""
 
-from . import records, values
+from . import foreign, records, values
 from .events import MS, Author, Event, present, absent, stamp
 from .keys import FINGERPRINT
 from .primitives import Refused, derive, deterministic, hash32, seq, sized, text, varint
 from .tries import trie_hash
 
+# Of the fold: in its three contexts.
+VERSION = 2
+
 
 class Record:
     def __init__(self):
         self.sets, self.notes, self.files, self.archives = [], [], [], []
+        self.floors = {}
+
+    def floor(self, event, field):
+        """A foreign set replaces all before it."""
+        self.floors[field] = max(self.floors.get(field, event), event, key=lambda one: one.order())
 
     def candidates(self):
         """The sets that no other names, by field, ascending."""
         named = {(field, name) for _, field, _, over in self.sets for name in over}
         left = {}
         for event, field, value, _ in sorted(self.sets, key=lambda one: one[0].order()):
-            if (field, event.id[:8]) not in named:
+            floor = self.floors.get(field, event)
+            if (field, event.id[:8]) not in named and event.order() >= floor.order():
                 left.setdefault(field, []).append((event, value))
         return {field: left[field] for field in sorted(left, key=str.encode)}
 
@@ -46,22 +55,31 @@ class Record:
 def fold(events, now):
     """Records by id, and profiles by author."""
     found, profiles = {}, {}
+    counted = set()
     for event in {event.id: event for event in events}.values():
-        if event.payload.data is None or event.hlc >> 16 > now + 600_000:
+        if event.payload.data is None:
             continue
+        kind, is_foreign = event.kind, event.kind == "foreign.meshlog"
         try:
-            said = records.decode(event.kind, event.payload.data)
+            if is_foreign:
+                inner = foreign.Foreign(event.payload.data)
+                kind, event, said = inner.kind, inner.event(), inner.said()
+            else:
+                said = records.decode(kind, event.payload.data)
         except Refused:
             continue
-        if said is None:
+        if said is None or event.hlc >> 16 > now + 600_000 or event.id in counted:
             continue
-        if event.kind == "node.profile":
+        counted.add(event.id)
+        if kind == "node.profile":
             held = profiles.get(event.author)
             if held is None or held[0].order() < event.order():
                 profiles[event.author] = event, said["name"]
             continue
         record = found.setdefault(said["record"], Record())
-        match event.kind:
+        if is_foreign and kind in ("record.create", "field.set"):
+            record.floor(event, said.get("field", ""))
+        match kind:
             case "record.create":
                 record.sets.append((event, "", ("text", said["form"]), []))
                 record.archives.append((event, False))
@@ -77,12 +95,12 @@ def fold(events, now):
 
 
 def digests(found):
-    return {name: derive("view record", found[name].body(name)) for name in found}
+    return {name: derive("view record", found[name].body(name), VERSION) for name in found}
 
 
 def view_digest(found):
     items = {hash32(name.encode()): hash32(name.encode()) + digest for name, digest in digests(found).items()}
-    return trie_hash(items, context="view", size=32)
+    return trie_hash(items, context="view", size=32, version=VERSION)
 
 
 def show(events, now, name):
@@ -266,6 +284,8 @@ def _cases():
     yield [shown, ahead, beyond, only], now, "what is more than ten minutes ahead is held back"
     yield [shown, ahead, beyond, only], now + 1, "a millisecond later it counts"
 
+    yield from _foreign_cases(now)
+
     one = Writer("one")
     names = ["", "B", "a", "a\0b", "ab", "b", "é", "\uffff", "\U00010000"]
     events = [one.say(MS, records.field_set("r", name, ("text", name))) for name in names[::-1]]
@@ -279,6 +299,61 @@ def _cases():
     alike = [name for name in names if hash32(name.encode())[0] == 0x77][:34]
     names = alike + [f"record {i}" for i in range(10)]
     yield _many(names), now, "34 records whose keys begin with the same two nibbles, and ten others"
+
+
+def _foreign_cases(now):
+    one, two = Writer("one"), Writer("two")
+
+    def carried(writer, kind, payload, name="north", seq=1, ms=MS, counter=0, **how):
+        prev = "" if seq == 1 else "0f" * 16
+        wire, _ = foreign.compose(name, seq, ms, counter, kind, payload, prev)
+        return writer.say(how.pop("outer", MS + 100), ("foreign.meshlog", wire.encode()), **how)
+
+    def field(value, field="f"):
+        return {"record": "r", "field": field, "value": value}
+
+    def inner(event):
+        return foreign.Foreign(event.payload.data).event()
+
+    a = one.say(MS, records.field_set("r", "f", number(1)))
+    b = two.say(MS + 1, records.field_set("r", "f", number(2)))
+    c = carried(one, "field.set", field(3), ms=MS + 1, counter=5)
+    d = two.say(MS + 2, records.field_set("r", "f", number(4)))
+    yield [a, b, c], now, "a foreign set replaces all sets of its field before it"
+    yield [d, c, a, b], now, "and those after it stand beside it"
+    e = two.say(MS + 3, records.field_set("r", "f", number(5), over(inner(c), d)))
+    yield [e, d, c, b, a], now, "a set names a foreign one, which still replaces what was before it"
+    twice = carried(two, "field.set", field(3), ms=MS + 1, counter=5)
+    yield [twice, c, d, e, a, b], now, "an event that two bridges brought counts once"
+    later = carried(two, "field.set", field(6), name="south", seq=7, ms=MS + 9)
+    again = carried(two, "field.set", field(7, "g"), name="south", seq=8, ms=MS + 9)
+    yield [later, again, c, d, a, b], now, "the later foreign set replaces the earlier"
+
+    created = one.say(MS, records.create("r", "site"))
+    formed = carried(one, "record.create", {"record": "r", "form": "tower"}, seq=2, ms=MS + 1)
+    noted = carried(two, "note.add", {"record": "r", "text": "seen"}, seq=3, ms=MS + 2)
+    own = one.say(MS + 1, records.note("r", "before"))
+    archived = carried(two, "record.archive", {"record": "r", "archived": True}, seq=4, ms=MS + 3)
+    yield [created, formed, noted, own], now, "a foreign create sets the form, notes stand among ours"
+    yield [archived, created, formed, noted, own], now, "a foreign word on the archive"
+
+    wire, _ = foreign.compose("north", 1, MS, 0, "note.add", {"record": "r", "text": "t"})
+    events = [
+        one.say(MS, ("foreign.meshlog", wire.replace('"t"', '"u"').encode())),
+        one.say(MS, ("foreign.meshlog", wire.encode() + b"}")),
+        one.say(MS, ("foreign.meshlog", wire.encode()), without=True),
+        one.say(MS, ("foreign.other", wire.encode())),
+        carried(one, "note.add", {"record": "r", "text": "t"}, name="0f" * 32),
+        carried(one, "attachment.add", {"record": "r", "field": "f"}),
+        carried(one, "field.set", field(1, "x" * 129)),
+    ]
+    yield events, now, "what was changed, is cut, has no payload, or means nothing here"
+
+    ahead = carried(one, "note.add", {"record": "r", "text": "ahead"}, ms=now + 600_000)
+    beyond = carried(one, "note.add", {"record": "r", "text": "beyond"}, ms=now + 600_001)
+    outer = carried(one, "note.add", {"record": "r", "text": "outer"}, ms=MS, outer=now + 600_001)
+    yield [ahead, beyond, outer], now, "the stamp inside holds a foreign event back, not the one outside"
+    yield [ahead, beyond, outer], now + 1, "a millisecond later that one counts"
 
 
 def _many(names):

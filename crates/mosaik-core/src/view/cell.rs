@@ -15,6 +15,7 @@
 //! | 20 cells | record, 02, field, 8 bytes | empty: a set that is replaced, held or not |
 //! | 20 cells | record, 03, origin | note: text |
 //! | 20 cells | record, 04, field, blob 32 | attachment: origin, size, mime, name |
+//! | 20 cells | record, 05, field | floor: the origin of the greatest foreign set |
 //! | 30 listed | record | bool archived, option form |
 //! | 31 forms | form, record | bool archived |
 //! | 32 conflicts | record, field | empty |
@@ -22,6 +23,8 @@
 //! | 40 digests | BLAKE3(record) 32 | record digest, 32 |
 //! | 41 branches | number of nibbles, nibbles | 16 times (entries u64, hash 32): above 32 records |
 //! | 50 profiles | author 32 | origin, name |
+//! | 60 foreign events | author 32, seq u64 big endian, event id 32 | meshlogd's id 16, then of the least event that carries it: author 32, seq u64 big endian, id 32 |
+//! | 61 foreign authors | author 32 | the author's name there |
 //!
 //! An origin is 80 bytes that sort as the fold does: hlc, author, seq, id, numbers big endian.
 
@@ -53,6 +56,8 @@ pub(super) enum Space {
     Digests = 0x40,
     Branches = 0x41,
     Profiles = 0x50,
+    ForeignEvents = 0x60,
+    ForeignAuthors = 0x61,
 }
 
 /// What a record's cell is of.
@@ -61,6 +66,7 @@ pub(super) const CANDIDATE: u8 = 0x01;
 const NAME: u8 = 0x02;
 pub(super) const NOTE: u8 = 0x03;
 pub(super) const ATTACHMENT: u8 = 0x04;
+const FLOOR: u8 = 0x05;
 
 /// What a text in a key ends in: below `00 ff` and below all other bytes, so a text sorts before
 /// those that it begins.
@@ -166,6 +172,8 @@ pub fn cell_name(key: &[u8]) -> String {
         (Space::Digests, "the digest of a record"),
         (Space::Branches, "a branch of the digests"),
         (Space::Profiles, "an author's profile"),
+        (Space::ForeignEvents, "the place of a foreign event"),
+        (Space::ForeignAuthors, "the name of a foreign author"),
     ];
     let mut reader = Reader::new(key);
     let Ok(space) = reader.u8() else { return "the cell without a key".to_owned() };
@@ -230,6 +238,10 @@ impl Cells {
 
     pub(super) fn name(&self, field: &str, name: &SetName) -> Key {
         self.part(NAME).text(field).raw(name)
+    }
+
+    pub(super) fn floor(&self, field: &str) -> Key {
+        self.part(FLOOR).text(field)
     }
 
     pub(super) fn notes(&self) -> Span {

@@ -6,7 +6,7 @@
 //! - An update reads the branches on the paths to what changed, and the leaves at their ends.
 
 use super::{
-    ViewError,
+    FOLD_VERSION, ViewError,
     cell::{Key, Space, Span, scan},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// The hashes of the trie over one network's records.
 pub fn rule(fingerprint: &Fingerprint) -> Rule {
-    Rule::new("view leaf", "view node", fingerprint)
+    Rule::new("view leaf", "view node", FOLD_VERSION, fingerprint)
 }
 
 /// The view digest as of the last [`super::settle`]; zeros without records.

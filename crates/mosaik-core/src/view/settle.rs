@@ -5,14 +5,14 @@
 //! - A record's values aren't held in memory together, however large it is.
 
 use super::{
-    Counts, Origin, ViewError,
+    Counts, FOLD_VERSION, Origin, ViewError,
     cell::{self, Cells, File, Key, Listing, Meta, Space, Span, scan},
     digest::{digest_key, trie_key, update},
 };
 use crate::{
     codec::{ReadError, Reader, Writer},
     id::EventId,
-    key::deriver,
+    key::deriver_of,
     kv::{Kv, KvMut},
     trie::Rule,
     value::Value,
@@ -33,7 +33,7 @@ pub fn settle<K: KvMut>(kv: &mut K, rule: &Rule) -> Result<Vec<String>, ViewErro
     if touched.is_empty() {
         return Ok(touched);
     }
-    let digester = deriver("view record");
+    let digester = deriver_of("view record", FOLD_VERSION);
     let before = super::counts(kv)?;
     let mut counts = before;
     let mut keys = Vec::new();

@@ -15,7 +15,7 @@ use mosaik_core::{
     id::{AuthorId, EventId},
     kv::MemoryKv,
     record::RecordEvent,
-    view::{self, Origin},
+    view::{self, Carried, Origin},
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -93,8 +93,10 @@ fn bring_in(made: &[Made], arrival: &Arrival) -> MemoryKv {
         let last = deliveries.peek().is_none();
         wall_ms = if last { WALL_END_MS } else { (wall_ms + 150_000).min(WALL_END_MS) };
         waiting.retain(|event| {
-            let held_back = is_held_back(event.hlc, wall_ms);
-            if !held_back {
+            let held_back = view::stamp(event).is_some_and(|stamp| is_held_back(stamp, wall_ms));
+            if held_back {
+                view::index(&mut kv, event).expect("memory");
+            } else {
                 fold(&mut kv, event);
             }
             held_back
@@ -105,6 +107,30 @@ fn bring_in(made: &[Made], arrival: &Arrival) -> MemoryKv {
         }
     }
     kv
+}
+
+/// Each foreign event is found, held back or not, with the least of the events that carry it, and by
+/// its author's name.
+fn assert_carried(kv: &MemoryKv, made: &[Made]) {
+    let mut carried = BTreeMap::new();
+    for Made { event, .. } in made.iter().filter(|made| !made.lost) {
+        let Some(inner) = view::foreign(event) else { continue };
+        let origin = inner.origin();
+        let name = view::foreign_author(kv, &origin.author).expect("memory");
+        assert_eq!(name, Some(inner.author));
+        let by = Carried { author: event.author, seq: event.seq, id: event.id };
+        let least = carried.entry((origin.author, origin.seq, origin.id)).or_insert(by);
+        *least = by.min(*least);
+    }
+    let (mut found, mut authors) = (BTreeMap::new(), BTreeSet::new());
+    view::foreign_authors(kv, |author, _| authors.insert(author)).expect("memory");
+    for author in authors {
+        view::foreign_events(kv, &author, 0, |at| {
+            found.insert((at.author, at.seq, at.event), at.carried).is_none()
+        })
+        .expect("memory");
+    }
+    assert_eq!(found, carried);
 }
 
 proptest! {
@@ -119,7 +145,9 @@ proptest! {
         let counting: Vec<_> =
             made.iter().filter_map(|made| made.counts_at(WALL_END_MS)).collect();
         let kv = bring_in(&made, &arrivals[0]);
-        assert_view(&kv, &counting);
+        let told: Vec<_> = made.iter().filter_map(|made| made.told_at(WALL_END_MS)).collect();
+        assert_view(&kv, &told);
+        assert_carried(&kv, &made);
 
         // Another order and other batches.
         prop_assert_eq!(&bring_in(&made, &arrivals[1]), &kv);
@@ -127,7 +155,9 @@ proptest! {
         // Each record anew, from events of all records, after it has taken in what doesn't count.
         let mut again = kv.clone();
         for made in made.iter().filter(|made| made.counts_at(WALL_END_MS).is_none()) {
-            if made.event.kind.as_str() != "node.profile" {
+            // Those that are no record's are not made anew below.
+            let is_a_records = made.event.kind.as_str() != "node.profile" && !(made.is_foreign() && made.lost);
+            if is_a_records {
                 fold(&mut again, &made.event);
             }
         }
@@ -143,6 +173,9 @@ proptest! {
         view::reset(&mut again).expect("memory");
         for (event, _) in &counting {
             prop_assert!(fold(&mut again, event));
+        }
+        for made in made.iter().filter(|made| !made.lost) {
+            view::index(&mut again, &made.event).expect("memory");
         }
         settle(&mut again);
         prop_assert_eq!(&again, &kv);
@@ -209,7 +242,7 @@ proptest! {
                 fold(&mut once, event);
             }
             let events: Vec<_> =
-                made.iter().map(|(event, meaning)| (Origin::of(event), meaning)).collect();
+                made.iter().map(|(event, meaning)| (Origin::of(event), meaning, false)).collect();
             records.extend(Slow::of(&number.to_string(), &events));
         }
         settle(&mut once);

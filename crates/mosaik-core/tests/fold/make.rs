@@ -4,10 +4,13 @@ use mosaik_core::{
     event::{Event, Kind, Payload},
     hlc::{Hlc, SKEW_MAX_MS, is_held_back},
     id::{AuthorId, EventId},
+    meshlog::{MeshlogId, compose, foreign_draft, json::Json},
     record::RecordEvent,
     value::Value,
+    view::Origin,
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
+use serde_json::json;
 
 /// Ids that need escapes, and one that others begin with.
 pub(crate) const RECORDS: [&str; 4] = ["a", "a\0", "a\u{1}", "b"];
@@ -21,14 +24,42 @@ pub(crate) const WALL_END_MS: u64 = 1_000_000;
 pub(crate) struct Made {
     pub(crate) event: Event,
     meaning: Option<RecordEvent>,
+    /// Where that stands, if it was said in another system.
+    inner: Option<Origin>,
     /// Its payload never comes.
     pub(crate) lost: bool,
 }
 
 impl Made {
+    /// Says the same, but as an event of another system that this one carries. When it was carried doesn't
+    /// matter.
+    fn carrying(mut self, wire: &str) -> Self {
+        let (draft, inner) = foreign_draft(wire.as_bytes()).expect("a good event");
+        self.meaning = inner.meaning();
+        self.inner = Some(inner.origin());
+        self.event.kind = draft.kind;
+        self.event.payload = Payload::Present(draft.payload);
+        if self.event.id.0[0].is_multiple_of(2) {
+            self.event.hlc = Hlc::new(SKEW_MAX_MS + WALL_END_MS + 1, 0);
+        }
+        self
+    }
+
     pub(crate) fn counts_at(&self, wall_ms: u64) -> Option<(&Event, &RecordEvent)> {
-        let counts = !self.lost && !is_held_back(self.event.hlc, wall_ms);
+        let hlc = self.inner.map_or(self.event.hlc, |inner| inner.hlc);
+        let counts = !self.lost && !is_held_back(hlc, wall_ms);
         Some((&self.event, self.meaning.as_ref().filter(|_| counts)?))
+    }
+
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// What the view must take of it.
+    pub(crate) fn told_at(&self, wall_ms: u64) -> Option<(Origin, &RecordEvent, bool)> {
+        let (event, meaning) = self.counts_at(wall_ms)?;
+        let origin = self.inner.unwrap_or_else(|| Origin::of(event));
+        Some((origin, meaning, self.inner.is_some()))
     }
 }
 
@@ -67,6 +98,16 @@ enum Stamp {
     FarAhead,
 }
 
+impl Stamp {
+    fn ms(self) -> u64 {
+        match self {
+            Self::Early(ms) => u64::from(ms),
+            Self::Ahead(quarters) => SKEW_MAX_MS + WALL_END_MS / 4 * u64::from(quarters) + 1,
+            Self::FarAhead => SKEW_MAX_MS + WALL_END_MS + 1,
+        }
+    }
+}
+
 /// An event that is to be made.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -76,6 +117,8 @@ pub(crate) struct Plan {
     /// From a small range: so feeds branch.
     seq: u64,
     stamp: Stamp,
+    /// Whether it carries what another system says.
+    is_foreign: bool,
     /// Ids of one group begin with the same 8 bytes.
     id_group: u8,
     lost: bool,
@@ -120,13 +163,15 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
         1 => Just(Stamp::FarAhead),
     ];
     let place = (1u8..4, 1u64..4, 0u8..6);
-    (say(), 0..RECORDS.len(), place, stamp, prop::bool::weighted(0.1)).prop_map(
-        |(say, record, (author, seq, id_group), stamp, lost)| Plan {
+    let is = (prop::bool::weighted(0.1), prop::bool::weighted(0.3));
+    (say(), 0..RECORDS.len(), place, stamp, is).prop_map(
+        |(say, record, (author, seq, id_group), stamp, (lost, is_foreign))| Plan {
             say,
             record,
             author,
             seq,
             stamp,
+            is_foreign,
             id_group,
             lost,
         },
@@ -136,7 +181,12 @@ pub(crate) fn plan() -> impl Strategy<Value = Plan> {
 /// Makes the events of some plans; each may name any of the others, and itself.
 pub(crate) fn make(plans: &[Plan]) -> Vec<Made> {
     let ids: Vec<_> = plans.iter().zip(0..).map(|(plan, at)| id(plan, at)).collect();
-    plans.iter().zip(&ids).map(|(plan, id)| make_one(plan, *id, &ids)).collect()
+    let made = |names: &[EventId]| -> Vec<Made> {
+        plans.iter().zip(&ids).map(|(plan, id)| make_one(plan, *id, names)).collect()
+    };
+    // What is foreign is named by the id that it has in the view, which depends on no name.
+    let in_view = |made: Made| made.inner.map_or(made.event.id, |inner| inner.id);
+    made(&made(&ids).into_iter().map(in_view).collect::<Vec<_>>())
 }
 
 /// Ids are made up, so that they collide: the fold takes them as they are.
@@ -157,16 +207,13 @@ fn make_one(plan: &Plan, id: EventId, ids: &[EventId]) -> Made {
         }
         say => (meaning(say, record.to_owned(), ids), None),
     };
+    let foreign = foreign(plan, &meaning).filter(|_| plan.is_foreign && nothing.is_none());
     let draft = meaning.encode().expect("within the limits");
     let (mut kind, mut payload) = (draft.kind, draft.payload);
     if let Some(nothing) = nothing {
         spoil(&mut kind, &mut payload, nothing, record.len());
     }
-    let ms = match plan.stamp {
-        Stamp::Early(ms) => u64::from(ms),
-        Stamp::Ahead(quarters) => SKEW_MAX_MS + WALL_END_MS / 4 * u64::from(quarters) + 1,
-        Stamp::FarAhead => SKEW_MAX_MS + WALL_END_MS + 1,
-    };
+    let ms = plan.stamp.ms();
     // An empty payload is never absent.
     let lost = plan.lost && !payload.is_empty();
     let event = Event {
@@ -178,7 +225,37 @@ fn make_one(plan: &Plan, id: EventId, ids: &[EventId]) -> Made {
         kind,
         payload: Payload::Present(payload),
     };
-    Made { event, meaning: nothing.is_none().then_some(meaning), lost }
+    let made = Made { event, meaning: nothing.is_none().then_some(meaning), inner: None, lost };
+    match foreign {
+        Some(wire) => made.carrying(&wire),
+        None => made,
+    }
+}
+
+/// What another system's author says, in few variants: so several events carry the same.
+fn foreign(plan: &Plan, meaning: &RecordEvent) -> Option<String> {
+    let (kind, payload) = match meaning {
+        RecordEvent::Create { record, form } => {
+            ("record.create", json!({ "record": record, "form": form }))
+        }
+        RecordEvent::Set { record, field, value, .. } => {
+            let value = match value {
+                Value::Int(int) => json!(int),
+                Value::Text(text) => json!(text),
+                _ => json!(null),
+            };
+            ("field.set", json!({ "record": record, "field": field, "value": value, "by": "x" }))
+        }
+        RecordEvent::Note { record, .. } => ("note.add", json!({ "record": record, "text": "n" })),
+        RecordEvent::Archive { record, archived } => {
+            ("record.archive", json!({ "record": record, "archived": archived }))
+        }
+        _ => return None,
+    };
+    let payload = Json::parse(payload.to_string().as_bytes()).expect("JSON");
+    let prev = (plan.seq > 1).then_some(MeshlogId([7; 16]));
+    let hlc = Hlc::new(plan.stamp.ms(), 0);
+    Some(compose(&format!("m{}", plan.author), plan.seq, hlc, kind, &payload, prev).wire)
 }
 
 fn meaning(say: &Say, record: String, ids: &[EventId]) -> RecordEvent {

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mosaik_core::{
-    event::Event,
     id::{AuthorId, Fingerprint},
     kv::MemoryKv,
     record::RecordEvent,
@@ -16,6 +15,9 @@ use serde::Serialize;
 use crate::make::FORMS;
 
 pub(crate) const NETWORK: Fingerprint = Fingerprint([5; 32]);
+
+/// Where what an event says stands, what it says, and whether it was said in another system.
+pub(crate) type Told<'a> = (Origin, &'a RecordEvent, bool);
 
 /// A file's origin, size, media type and name.
 type File = (Origin, u64, String, String);
@@ -68,23 +70,32 @@ fn raw(value: &Value) -> Raw {
 
 impl Slow {
     /// Folds what concerns one record. None if nothing does.
-    pub(crate) fn of(record: &str, events: &[(Origin, &RecordEvent)]) -> Option<Self> {
+    pub(crate) fn of(record: &str, events: &[Told<'_>]) -> Option<Self> {
         let mut events: Vec<_> =
-            events.iter().filter(|(_, meaning)| meaning.record() == Some(record)).collect();
-        events.sort_by_key(|(origin, _)| *origin);
+            events.iter().filter(|(_, meaning, _)| meaning.record() == Some(record)).collect();
+        events.sort_by_key(|(origin, ..)| *origin);
+        // A foreign event counts once, whatever carries it.
+        events.dedup_by_key(|(origin, ..)| *origin);
         events.first()?;
         let mut slow = Self { record: record.to_owned(), ..Self::default() };
         let mut sets = Vec::new();
         let mut named = BTreeSet::new();
-        for (origin, meaning) in events {
+        let mut floors = BTreeMap::new();
+        for (origin, meaning, is_foreign) in events {
             match (*meaning).clone() {
                 RecordEvent::Create { form, .. } => {
+                    if *is_foreign {
+                        floors.insert(String::new(), *origin);
+                    }
                     sets.push((String::new(), *origin, Value::Text(form)));
                     slow.archived = false;
                     slow.created_by = slow.created_by.or(Some(*origin));
                 }
                 RecordEvent::Set { field, value, over, .. } => {
                     named.extend(over.into_iter().map(|name| (field.clone(), name)));
+                    if *is_foreign {
+                        floors.insert(field.clone(), *origin);
+                    }
                     sets.push((field, *origin, value));
                 }
                 RecordEvent::Note { text, .. } => slow.notes.push((*origin, text)),
@@ -96,7 +107,8 @@ impl Slow {
             }
         }
         for (field, origin, value) in sets {
-            if !named.contains(&(field.clone(), origin.id.prefix())) {
+            let is_below = floors.get(&field).is_some_and(|floor| origin < *floor);
+            if !is_below && !named.contains(&(field.clone(), origin.id.prefix())) {
                 slow.fields.entry(field).or_default().push((origin, value));
             }
         }
@@ -135,7 +147,7 @@ impl Slow {
             attachments: files.collect(),
         };
         let body = postcard::to_allocvec(&digested).expect("it has a form");
-        blake3::derive_key("mosaik-node 2026-11 view record v1", &body)
+        blake3::derive_key("mosaik-node 2026-11 view record v2", &body)
     }
 
     fn assert_is_read_from(&self, kv: &MemoryKv) {
@@ -175,7 +187,7 @@ impl Slow {
 /// The trie rule over (key, item), ascending.
 fn trie(items: &[([u8; 32], Vec<u8>)], depth: usize) -> [u8; 32] {
     let of = |what: &str, parts: Vec<u8>| {
-        let context = format!("mosaik-node 2026-11 {what} v1");
+        let context = format!("mosaik-node 2026-11 {what} v2");
         blake3::derive_key(&context, &[&NETWORK.0[..], &parts].concat())
     };
     match items.len() {
@@ -205,20 +217,18 @@ pub(crate) fn digest<'a>(records: impl IntoIterator<Item = &'a Slow>) -> [u8; 32
 }
 
 /// Asserts that all that can be read of `kv` is what these events fold to.
-pub(crate) fn assert_view(kv: &MemoryKv, events: &[(&Event, &RecordEvent)]) {
-    let events: Vec<_> =
-        events.iter().map(|(event, meaning)| (Origin::of(event), *meaning)).collect();
-    let names: BTreeSet<_> = events.iter().filter_map(|(_, meaning)| meaning.record()).collect();
-    let slow: Vec<_> = names.iter().filter_map(|record| Slow::of(record, &events)).collect();
+pub(crate) fn assert_view(kv: &MemoryKv, events: &[Told<'_>]) {
+    let names: BTreeSet<_> = events.iter().filter_map(|(_, meaning, _)| meaning.record()).collect();
+    let slow: Vec<_> = names.iter().filter_map(|record| Slow::of(record, events)).collect();
     for record in &slow {
         record.assert_is_read_from(kv);
     }
     assert_eq!(view::digest(kv).expect("memory"), digest(&slow));
     assert_lists(kv, &slow);
     for author in (0..4).map(|author| AuthorId([author; 32])) {
-        let claims = events.iter().filter(|(origin, _)| origin.author == author);
+        let claims = events.iter().filter(|(origin, ..)| origin.author == author);
         let wanted = claims
-            .filter_map(|(origin, meaning)| match meaning {
+            .filter_map(|(origin, meaning, _)| match meaning {
                 RecordEvent::Profile { name } => Some((*origin, name.clone())),
                 _ => None,
             })

@@ -4,20 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mosaik_core::{
+    event::Event,
     id::{AuthorId, EventId},
     record::{RecordEvent, SetName},
-    view::{self, Origin},
+    view::{self, Carried, Origin, Said},
 };
 
 use crate::{cluster::Cluster, storage::Snapshot};
 
 /// What is said of one record.
 #[derive(Default)]
-struct Said {
+struct Record {
     /// The sets of each field; the form is the field with the empty name.
     sets: BTreeMap<String, BTreeSet<Origin>>,
     /// Names of sets that some set of the field replaces.
     replaced: BTreeMap<String, BTreeSet<SetName>>,
+    /// The greatest foreign set of each field: it replaces all before it.
+    floors: BTreeMap<String, Origin>,
     archived: BTreeMap<Origin, bool>,
     created: BTreeSet<Origin>,
     notes: BTreeSet<Origin>,
@@ -39,9 +42,11 @@ struct Shown {
 /// What a set of events says of all records and authors.
 #[derive(Default)]
 struct Told {
-    records: BTreeMap<String, Said>,
+    records: BTreeMap<String, Record>,
     /// The greatest profile of each author.
     profiles: BTreeMap<AuthorId, (Origin, String)>,
+    /// An event that carries each foreign event, and the least of those that do.
+    foreign: BTreeMap<EventId, (Event, Carried)>,
 }
 
 impl Cluster {
@@ -67,21 +72,26 @@ impl Told {
         let mut told = Self::default();
         for branch in snapshot.branches() {
             for event in snapshot.events(&branch) {
-                let meaning =
-                    event.payload.bytes().map(|p| RecordEvent::decode(event.kind.as_str(), p));
-                let Some(Ok(Some(meaning))) = meaning else { continue };
-                if !snapshot.is_held_back(&event, branch.id) {
-                    told.take(Origin::of(&event), meaning);
+                if let Some(said) = Said::by(&event)
+                    && !snapshot.is_held_back(&event, branch.id)
+                {
+                    told.take(said);
+                }
+                if let Some(inner) = view::foreign(&event) {
+                    let by = Carried { author: event.author, seq: event.seq, id: event.id };
+                    let least = told.foreign.entry(inner.origin().id).or_insert((event, by));
+                    least.1 = least.1.min(by);
                 }
             }
         }
         told
     }
 
-    fn take(&mut self, origin: Origin, meaning: RecordEvent) {
-        if let Some(record) = meaning.record() {
-            self.records.entry(record.to_owned()).or_default().take(origin, meaning);
-        } else if let RecordEvent::Profile { name } = meaning {
+    fn take(&mut self, said: Said) {
+        let origin = said.origin;
+        if let Some(record) = said.meaning.record() {
+            self.records.entry(record.to_owned()).or_default().take(said);
+        } else if let RecordEvent::Profile { name } = said.meaning {
             let profile = self.profiles.entry(origin.author).or_insert((origin, String::new()));
             if profile.0 <= origin {
                 *profile = (origin, name);
@@ -103,12 +113,31 @@ impl Told {
                 return Err(format!("{shown:?} of {}, it should be {name:?}", author.short()));
             }
         }
+        for (event, by) in self.foreign.values() {
+            let inner = view::foreign(event).expect("it carried one");
+            let shown = view::carried(snapshot, &inner).expect("memory can be read");
+            if shown != Some(*by) {
+                return Err(format!(
+                    "{shown:?} for what carries {}, it should be {by:?}",
+                    inner.id
+                ));
+            }
+        }
         Ok(())
     }
 }
 
-impl Said {
-    fn take(&mut self, origin: Origin, meaning: RecordEvent) {
+impl Record {
+    fn take(&mut self, Said { origin, meaning, is_foreign }: Said) {
+        let field = match &meaning {
+            RecordEvent::Create { .. } => Some(""),
+            RecordEvent::Set { field, .. } => Some(field.as_str()),
+            _ => None,
+        };
+        if let Some(field) = field.filter(|_| is_foreign) {
+            let floor = self.floors.entry(field.to_owned()).or_insert(origin);
+            *floor = (*floor).max(origin);
+        }
         match meaning {
             RecordEvent::Create { .. } => {
                 self.sets.entry(String::new()).or_default().insert(origin);
@@ -131,6 +160,7 @@ impl Said {
     fn shown(&self) -> Shown {
         let is_replaced = |field: &String, set: &Origin| {
             self.replaced.get(field).is_some_and(|names| names.contains(&set.id.prefix()))
+                || self.floors.get(field).is_some_and(|floor| set < floor)
         };
         let fields = self.sets.iter().map(|(field, sets)| {
             let candidates = sets.iter().rev().filter(|set| !is_replaced(field, set));

@@ -9,6 +9,7 @@ use mosaik_core::{
     limits::RUN_EVENTS_MAX,
     record::is_reserved,
     run::verify_head,
+    view,
 };
 use redb::{ReadableTable, ReadableTableMetadata};
 
@@ -238,9 +239,12 @@ impl Walk<'_, '_> {
                 self.report.pruned += 1;
             }
         }
-        if self.any_held && read::is_held_back(self.tables, event.hlc, branch.id, event.seq)? {
+        if self.any_held
+            && let Some(stamp) = view::stamp(event)
+            && read::is_held_back(self.tables, stamp, branch.id, event.seq)?
+        {
             self.report.held_back += 1;
-            return Ok(());
+            return self.fold.pass_over(event);
         }
         self.fold.take(event)
     }

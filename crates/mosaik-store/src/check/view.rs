@@ -115,6 +115,14 @@ impl<'txn> Fold<'txn> {
         Ok(())
     }
 
+    /// Takes what is known of an event that is held back.
+    pub(super) fn pass_over(&mut self, event: &Event) -> Result<(), CheckError> {
+        if self.is_whole {
+            view::index(&mut self.fresh, event)?;
+        }
+        Ok(())
+    }
+
     /// Events could not be read: there is nothing to compare with.
     pub(super) fn give_up(&mut self) {
         self.is_whole = false;
