@@ -7,6 +7,7 @@ mod clocks;
 mod closed_network;
 mod fuzz;
 mod hostile_sizes;
+mod meshlog;
 mod relay;
 mod repository;
 mod stranger;

@@ -24,6 +24,7 @@ mod settings;
 mod slots;
 mod wait;
 mod write;
+mod write_meshlog;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -149,19 +150,20 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: Option<AttachmentVerb>,
     },
-    /// Turn the rows of a file into records; the same file twice changes nothing
+    /// Turn the rows of a file into records, or take in a meshlogd's log; the same file twice changes nothing
     Import {
         /// A file, or - for stdin
         file: PathBuf,
         /// The form of every row
-        #[arg(long, value_name = "F")]
-        form: String,
+        #[arg(long, value_name = "F", required_unless_present_any = ["format"])]
+        form: Option<String>,
         /// The column that holds the record's id
-        #[arg(long, value_name = "C")]
-        id_column: String,
-        /// csv or jsonl [default: by the file's name]
+        #[arg(long, value_name = "C", required_unless_present_any = ["format"])]
+        id_column: Option<String>,
+        /// csv or jsonl [default: by the file's name], or meshlog: the log of a meshlogd, whose lines are
+        /// taken in as its events, each once, without --form and --id-column
         #[arg(long, value_name = "FORMAT")]
-        format: Option<FileFormat>,
+        format: Option<ImportFormat>,
         #[command(flatten)]
         replicated: Replicated,
     },
@@ -249,6 +251,17 @@ pub(crate) enum FileFormat {
     Csv,
     /// One JSON object a line.
     Jsonl,
+}
+
+/// What a file to import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// The log of a meshlogd.
+    Meshlog,
 }
 
 /// What can be done with peers.
@@ -694,8 +707,12 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
             let client = connect::node(place).await?;
             match noun {
                 Noun::Import { file, form, id_column, format, replicated } => {
-                    let file = write::ImportFile { path: file, form, id_column, format };
-                    write::import(&client, file, json).await?;
+                    match import_of(file, form, id_column, format)? {
+                        Import::Rows(file) => write::import(&client, file, json).await?,
+                        Import::Meshlog(path) => {
+                            write_meshlog::import(&client, &path, json).await?
+                        }
+                    }
                     write::replicated(&client, replicated).await
                 }
                 Noun::Record { list, verb: Some(verb) } if !matches!(verb, RecordVerb::List(_)) => {
@@ -725,6 +742,34 @@ async fn ask(place: &Place, noun: Noun, json: bool) -> Result<(), Failed> {
             }
         }
     }
+}
+
+/// An import as it is to be done.
+enum Import {
+    Rows(write::ImportFile),
+    Meshlog(PathBuf),
+}
+
+fn import_of(
+    path: PathBuf,
+    form: Option<String>,
+    id_column: Option<String>,
+    format: Option<ImportFormat>,
+) -> Result<Import, Failed> {
+    let format = match format {
+        Some(ImportFormat::Meshlog) if form.is_some() || id_column.is_some() => {
+            let sentence = "a meshlogd's log says itself what its records are: leave out --form and --id-column";
+            return Err(Failed::usage(sentence));
+        }
+        Some(ImportFormat::Meshlog) => return Ok(Import::Meshlog(path)),
+        Some(ImportFormat::Csv) => Some(FileFormat::Csv),
+        Some(ImportFormat::Jsonl) => Some(FileFormat::Jsonl),
+        None => None,
+    };
+    let (Some(form), Some(id_column)) = (form, id_column) else {
+        return Err(Failed::usage("rows become records by --form and --id-column; give both"));
+    };
+    Ok(Import::Rows(write::ImportFile { path, form, id_column, format }))
 }
 
 /// Refuses `events --since 5 emit`: the flag belongs to the list.

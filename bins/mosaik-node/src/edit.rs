@@ -6,6 +6,8 @@
 //! - It only reads. A refused write has no draft; a refused row of an import takes none of the other
 //!   rows with it, and leaves none of its own fields behind.
 
+mod meshlog;
+
 use std::collections::BTreeMap;
 
 use mosaik_core::{
@@ -13,10 +15,13 @@ use mosaik_core::{
     id::BlobId,
     kv::Kv,
     limits::OVER_MAX,
+    meshlog::EventError,
     record::{DraftError, RecordEvent, SetName, application_draft},
     value::Value,
     view::{self, ViewError},
 };
+
+pub use self::meshlog::{Foreign, Line, Notice};
 
 /// A write, as the program asks for it.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +92,11 @@ pub enum Edit {
         /// The rows.
         rows: Vec<Row>,
     },
+    /// Events of meshlogd.
+    ImportMeshlog {
+        /// The events, in the order of their log.
+        lines: Vec<Line>,
+    },
 }
 
 impl Edit {
@@ -99,8 +109,14 @@ impl Edit {
             | Self::Attach { record, .. }
             | Self::Archive { record, .. } => vec![record],
             Self::Import { rows, .. } => rows.iter().map(|row| row.record.as_str()).collect(),
-            Self::Emit { .. } | Self::EmitAll { .. } => Vec::new(),
+            Self::Emit { .. } | Self::EmitAll { .. } | Self::ImportMeshlog { .. } => Vec::new(),
         }
+    }
+
+    /// Whether it must be decided where all before it is in the view, and all after it where it is: of
+    /// which records it is shows only when it is read.
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, Self::ImportMeshlog { .. })
     }
 }
 
@@ -127,14 +143,16 @@ pub struct Decision {
 /// What became of an import's rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rows {
-    /// Those that make a record.
+    /// Those that make a record; of meshlogd's events those that are taken.
     pub created: u64,
     /// Those that change one.
     pub changed: u64,
-    /// Those equal to what the view shows.
+    /// Those equal to what the view shows; of meshlogd's events those that are here already.
     pub unchanged: u64,
     /// Those that can't be written: line and reason.
     pub refused: Vec<(u64, Refusal)>,
+    /// What else is known of meshlogd's events.
+    pub foreign: Foreign,
 }
 
 /// Why something isn't written. The caller may ask otherwise.
@@ -171,6 +189,9 @@ pub enum Refusal {
     /// What no node would fold.
     #[error(transparent)]
     Draft(#[from] DraftError),
+    /// What is no event of meshlogd.
+    #[error(transparent)]
+    Foreign(#[from] EventError),
 }
 
 /// Why [`decide`] has no decision.
@@ -241,6 +262,7 @@ pub fn decide<K: Kv>(kv: &K, edit: &Edit) -> Result<Decision, EditError<K::Error
             events.iter().map(draft).collect::<Result<_, _>>()?
         }
         Edit::Import { form, rows } => return Ok(import(kv, form, rows)?),
+        Edit::ImportMeshlog { lines } => return Ok(meshlog::import(kv, lines)?),
     };
     Ok(Decision { drafts, rows: Rows::default() })
 }
@@ -305,7 +327,7 @@ fn import<K: Kv>(kv: &K, form: &str, rows: &[Row]) -> Result<Decision, ViewError
             }
             None => import_row(kv, form, row),
         };
-        let Rows { created, changed, unchanged, refused } = &mut decision.rows;
+        let Rows { created, changed, unchanged, refused, .. } = &mut decision.rows;
         match done {
             Ok((drafts, RowDone::Created)) => {
                 *created += 1;

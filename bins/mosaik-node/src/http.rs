@@ -135,6 +135,7 @@ fn router(app: App) -> Router {
         .route("/events/{author}/{seq}", get(look::event))
         .route("/events/{author}/{seq}/fetch", post(wait::fetch))
         .route("/import", post(write::import))
+        .route("/import/meshlog", post(write::import_meshlog))
         .route("/export", get(stream::export))
         .route("/db/check", get(db::check))
         .route("/db/compact", post(db::compact))

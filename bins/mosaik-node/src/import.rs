@@ -9,6 +9,7 @@
 //! An empty cell of a CSV file says nothing about its field. A column called `name:type` has that
 //! type; others are guessed cell by cell, and a guess never loses a digit.
 
+mod meshlog;
 mod table;
 
 use std::{
@@ -23,6 +24,7 @@ use mosaik_api::{
 };
 use serde_json::Value as Json;
 
+pub(crate) use self::meshlog::MeshlogLines;
 use self::table::{Cells, RowError, Table};
 use crate::cli::{FileFormat, Type, guess, split_type};
 

@@ -16,6 +16,7 @@ use mosaik_core::{
     event,
     feed::{self, BranchId, Counts, Way},
     id::AuthorId,
+    meshlog::{FOREIGN_KIND, MeshlogEvent},
     record::RecordEvent,
     value::Value,
     view::{self, RecordsQuery, ViewError},
@@ -187,7 +188,11 @@ impl Snapshot {
     }
 
     fn name(&self, author: &AuthorId) -> Result<String> {
-        Ok(view::profile(&self.reader, author)?.map(|profile| profile.name).unwrap_or_default())
+        if let Some(profile) = view::profile(&self.reader, author)? {
+            return Ok(profile.name);
+        }
+        // Of another system: its name there, which is all that it has.
+        Ok(view::foreign_author(&self.reader, author)?.unwrap_or_default())
     }
 
     /// A page of records after `after`.
@@ -222,11 +227,14 @@ impl Snapshot {
                 conflicts.push(self.conflict(record, name, field)?);
             }
         }
-        let note = |note: &view::Note| Note {
-            id: note.origin.id.to_string(),
-            author: note.origin.author.to_string(),
-            time_ms: note.origin.hlc.ms(),
-            text: note.text.clone(),
+        let note = |note: &view::Note| -> Result<Note> {
+            Ok(Note {
+                id: note.origin.id.to_string(),
+                author: note.origin.author.to_string(),
+                author_name: self.name(&note.origin.author)?,
+                time_ms: note.origin.hlc.ms(),
+                text: note.text.clone(),
+            })
         };
         let fields = found.fields.iter();
         Ok(Some(Record {
@@ -236,7 +244,7 @@ impl Snapshot {
             created_by: found.created_by.map(|origin| origin.author.to_string()),
             archived: found.archived,
             fields: fields.map(|(name, f)| (name.clone(), to_json(&f.shown.value))).collect(),
-            notes: found.notes.iter().map(note).collect(),
+            notes: found.notes.iter().map(note).collect::<Result<_>>()?,
             attachments: found.attachments.iter().map(attachment_document).collect(),
             conflicts,
         }))
@@ -406,6 +414,11 @@ fn event_document(arrival: &Arrival, event: &event::Event) -> Event {
 fn payload_json(kind: &str, bytes: &[u8]) -> Option<Json> {
     if !mosaik_core::record::is_reserved(kind) {
         return Value::decode(bytes).ok().map(|value| to_json(&value));
+    }
+    if kind == FOREIGN_KIND {
+        // Word for word: its numbers are texts to whoever checks its id.
+        let inner = MeshlogEvent::parse(bytes).is_ok().then(|| String::from_utf8_lossy(bytes));
+        return inner.map(|inner| json!({ "event": inner }));
     }
     Some(match RecordEvent::decode(kind, bytes).ok()?? {
         RecordEvent::Create { record, form } => json!({ "record": record, "form": form }),

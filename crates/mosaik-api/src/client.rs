@@ -27,13 +27,13 @@ use crate::{
     PREFIX,
     document::{
         Attached, Attachments, BlobChanged, Conflicts, Doctor, Event, Events, Feeds, Frontier,
-        Identity, Imported, Paused, PeerChanged, Peers, Pinged, Probe, Record, Records, Slots,
-        Status, View, Waited, Written,
+        Identity, Imported, ImportedMeshlog, Paused, PeerChanged, Peers, Pinged, Probe, Record,
+        Records, Slots, Status, View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
-        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, EmitEvents, FetchBlob, ImportRows,
-        PinBlob, SetArchived, SetFields, Wait,
+        AddNote, AddPeer, Condition, CreateRecord, EmitEvent, EmitEvents, FetchBlob, ImportMeshlog,
+        ImportRows, PinBlob, SetArchived, SetFields, Wait,
     },
     work::{Checked, Compacted, Line, Progress},
 };
@@ -300,6 +300,14 @@ impl Client {
     /// Turns rows into records.
     pub async fn import(&self, rows: &ImportRows) -> Result<Imported, ClientError> {
         self.send(Method::POST, "/import", rows).await
+    }
+
+    /// Takes events of meshlogd in.
+    pub async fn import_meshlog(
+        &self,
+        events: &ImportMeshlog,
+    ) -> Result<ImportedMeshlog, ClientError> {
+        self.send(Method::POST, "/import/meshlog", events).await
     }
 
     /// Dials a peer now, and remembers it.

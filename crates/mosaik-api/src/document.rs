@@ -623,6 +623,9 @@ pub struct Note {
     pub id: String,
     /// Who wrote it.
     pub author: String,
+    /// What the author calls itself, or is called in the system that the note is from; may be empty.
+    #[serde(default)]
+    pub author_name: String,
     /// When, by the writer's clock.
     pub time_ms: u64,
     /// What it says.
@@ -874,6 +877,27 @@ pub struct Imported {
     pub unchanged: u64,
     /// Rows that were refused, whole.
     pub refused: Vec<RefusedRow>,
+}
+
+/// What an import of meshlogd's events answers: every event that was taken is durable here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ImportedMeshlog {
+    /// The version of this document.
+    pub schema: u32,
+    /// Events that are new here.
+    pub imported: u64,
+    /// Events that were here already.
+    pub known: u64,
+    /// Events that are this program's own, as a bridge translated them: not taken.
+    pub translated: u64,
+    /// Of the new ones those that are signed, which nobody has checked: no key of their author is known.
+    pub unverified: u64,
+    /// Of the new ones those that are not signed.
+    pub unsigned: u64,
+    /// Lines that were refused.
+    pub refused: Vec<RefusedRow>,
+    /// What is odd about new events, by their lines.
+    pub notices: Vec<RefusedRow>,
 }
 
 /// A row that was refused.

@@ -108,6 +108,24 @@ pub struct ImportRow {
     pub fields: BTreeMap<String, Json>,
 }
 
+/// `POST /import/meshlog`: events of meshlogd that become foreign events. At most [`IMPORT_ROWS_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportMeshlog {
+    /// The events, in the order of their log.
+    pub events: Vec<MeshlogLine>,
+}
+
+/// One event of a log of meshlogd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshlogLine {
+    /// Where in the file it stands, for the report.
+    pub line: u64,
+    /// Its JSON, word for word.
+    pub event: String,
+}
+
 /// `POST /peers`: a peer to dial now and to remember.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

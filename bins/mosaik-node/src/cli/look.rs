@@ -450,7 +450,7 @@ pub(super) fn print_record(record: &Record, json: bool) -> Result<(), Failed> {
         print(format!("  {} = {}", plain(name), text_of(value)))?;
     }
     for remark in &record.notes {
-        let who = named("", &remark.author);
+        let who = named(&remark.author_name, &remark.author);
         print(format!("note     {} ({who}, {})", plain(&remark.text), instant(remark.time_ms)))?;
     }
     for file in &record.attachments {

@@ -30,12 +30,12 @@ use crate::import::{BadRow, Rows};
 
 /// Bytes of rows that go into one request at most: a batch of long rows ends before it has
 /// [`IMPORT_ROWS_MAX`].
-const BATCH_LEN_MAX: usize = 4 << 20;
+pub(super) const BATCH_LEN_MAX: usize = 4 << 20;
 
 /// Refused rows that are printed one by one; the rest is counted.
 ///
 /// A file in the wrong encoding has a bad row on every line; 50 show what is wrong with it.
-const REFUSED_SHOWN: usize = 50;
+pub(super) const REFUSED_SHOWN: usize = 50;
 
 /// Does what is asked with a record.
 pub(super) async fn record(client: &Client, verb: RecordVerb, json: bool) -> Result<(), Failed> {
@@ -281,7 +281,7 @@ fn format_of(file: &ImportFile) -> Result<FileFormat, Failed> {
 }
 
 /// Opens a file, or stdin, with a bar for it where somebody looks.
-fn open(path: &Path) -> Result<(Box<dyn Read>, ProgressBar), Failed> {
+pub(super) fn open(path: &Path) -> Result<(Box<dyn Read>, ProgressBar), Failed> {
     if path == Path::new("-") {
         let style = ProgressStyle::with_template("{spinner} {bytes} read, {msg}");
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());

@@ -15,12 +15,12 @@ use axum::{
 };
 use mosaik_api::{
     SCHEMA,
-    document::{Imported, Paused, PeerChanged, RefusedRow, Tip, Written},
+    document::{Imported, ImportedMeshlog, Paused, PeerChanged, RefusedRow, Tip, Written},
     failure::Code,
     json::from_json,
     request::{
         AddNote, AddPeer, CreateRecord, EMIT_EVENTS_MAX, EmitEvent, EmitEvents, IMPORT_ROWS_MAX,
-        ImportRow, ImportRows, SetArchived, SetFields,
+        ImportMeshlog, ImportRow, ImportRows, MeshlogLine, SetArchived, SetFields,
     },
 };
 use mosaik_core::{event::Kind, id::NodeId, ticket::Ticket, value::Value};
@@ -33,7 +33,7 @@ use super::{
     look::segment,
 };
 use crate::{
-    edit::{Edit, Row},
+    edit::{Edit, Line, Row},
     handle::Appended,
     record_id,
 };
@@ -118,6 +118,31 @@ pub(super) async fn import(State(app): State<App>, body: Body) -> Answer<Importe
     refused.sort_by_key(|row| row.line);
     let (created, changed, unchanged) = (done.created, done.changed, done.unchanged);
     Ok(Json(Imported { schema: SCHEMA, created, changed, unchanged, refused }))
+}
+
+pub(super) async fn import_meshlog(State(app): State<App>, body: Body) -> Answer<ImportedMeshlog> {
+    let ImportMeshlog { events } = request(body)?;
+    if events.len() > IMPORT_ROWS_MAX {
+        let sentence =
+            format!("{} events at once; at most {IMPORT_ROWS_MAX} are taken", events.len());
+        return Err(Refused::new(Code::Invalid, sentence));
+    }
+    let lines = events.into_iter().map(|MeshlogLine { line, event }| Line { line, wire: event });
+    let edit = Edit::ImportMeshlog { lines: lines.collect() };
+    let done = app.handle.edit(edit).await?.rows;
+    let (refused, notices) = (done.refused.into_iter(), done.foreign.notices.into_iter());
+    Ok(Json(ImportedMeshlog {
+        schema: SCHEMA,
+        imported: done.created,
+        known: done.unchanged,
+        translated: done.foreign.translated,
+        unverified: done.foreign.unverified,
+        unsigned: done.foreign.unsigned,
+        refused: refused.map(|(line, why)| RefusedRow { line, reason: why.to_string() }).collect(),
+        notices: notices
+            .map(|(line, what)| RefusedRow { line, reason: what.to_string() })
+            .collect(),
+    }))
 }
 
 pub(super) async fn add_peer(State(app): State<App>, body: Body) -> Answer<PeerChanged> {

@@ -143,7 +143,7 @@ impl<'a, 'txn> Carrying<'a, 'txn> {
         edit: Edit,
         reply: oneshot::Sender<Result<Appended, WriteError>>,
     ) -> Result<(), Fault> {
-        if self.together.is_seen_by(&edit) {
+        if edit.stands_alone() || self.together.is_seen_by(&edit) {
             self.append()?;
         }
         match edit::decide(self.batch, &edit) {
@@ -156,6 +156,9 @@ impl<'a, 'txn> Carrying<'a, 'txn> {
                 self.together.pending.push(Pending { reply, rows, events: drafts.len() });
                 self.together.drafts.extend(drafts);
                 self.together.records.extend(edit.records().into_iter().map(str::to_owned));
+                if edit.stands_alone() {
+                    self.append()?;
+                }
             }
             Err(EditError::Refused(refusal)) => {
                 self.done.push(Outcome::Edited(reply, Err(refusal.into())));
