@@ -2,7 +2,7 @@
 
 use mosaik_core::{
     event::{Draft, Kind},
-    hlc::Hlc,
+    hlc::{Hlc, SKEW_MAX_MS},
     meshlog::{MeshlogId, compose, foreign_draft, json::Json},
     record::RecordEvent,
     value::Value,
@@ -88,7 +88,10 @@ impl Cluster {
         };
         let field = ("field", Json::text(&format!("x{}", nth % 3)));
         let payload = Json::map([("record", Json::text(&record)), field, says]);
-        let hlc = Hlc::new(EPOCH_MS + nth * 5_000, 0);
+        // Now and then one that waits for its time.
+        let is_ahead = nth == 1 && self.rng.random_bool(0.3);
+        let ahead_ms = if is_ahead { SKEW_MAX_MS + 30_000 } else { nth * 5_000 };
+        let hlc = Hlc::new(EPOCH_MS + ahead_ms, 0);
         let prev = (nth > 1).then_some(MeshlogId([nth as u8; 16]));
         let author = format!("m{}", nth % 3);
         let wire = compose(&author, nth, hlc, kind, &payload, prev).wire;
