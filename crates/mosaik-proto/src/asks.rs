@@ -89,6 +89,8 @@ struct Open {
     is_long: bool,
     /// Where it stands in [`Asks::asked`].
     wakes_ms: u64,
+    /// How many times longer its session takes than others.
+    patience: u64,
 }
 
 impl Open {
@@ -154,6 +156,8 @@ pub(crate) struct Asks {
     /// comes moves those times on: then the later one is found when the earlier one is over.
     asked: BTreeSet<(u64, AuthorId)>,
     lines: BTreeMap<SessionId, Line>,
+    /// Sessions that take longer than others, by how many times.
+    slow: BTreeMap<SessionId, u64>,
     granted: u64,
     /// Tips of all authors.
     tips: usize,
@@ -231,10 +235,11 @@ impl Claims {
         let may_wait = open.credit < CREDIT_ASK;
         match self.expected(open) {
             Some(expected) if expected > open.credit => Some(0),
-            Some(_) => may_wait.then_some(open.moved_ms + TOP_UP_WAIT_MS),
+            Some(_) => may_wait.then_some(open.moved_ms + TOP_UP_WAIT_MS * open.patience),
             // On a slow line it is only late, and a further `Want` brings it twice.
             None => {
-                (may_wait && !self.has_others(open.session)).then_some(open.moved_ms + STALL_MS)
+                let alone = may_wait && !self.has_others(open.session);
+                alone.then_some(open.moved_ms + STALL_MS * open.patience)
             }
         }
     }
@@ -402,6 +407,13 @@ impl Asks {
             self.lacks(session, &author, None);
         }
         self.lines.remove(&session);
+        self.slow.remove(&session);
+    }
+
+    /// The session takes so many times longer than others: it is given that much more time, and asked
+    /// only for what no other has.
+    pub(crate) fn slow(&mut self, session: SessionId, patience: u64) {
+        self.slow.insert(session, patience);
     }
 
     /// Something came on a session, be it part of a frame.
@@ -551,6 +563,7 @@ impl Asks {
     fn most_wanted(&self) -> Option<(SessionId, AuthorId)> {
         let first = |(session, authors): (&SessionId, &BTreeSet<(u64, AuthorId)>)| {
             let load = self.lines.get(session).map_or(0, |line| line.granted);
+            let load = (self.slow.contains_key(session), load);
             let (rank, author) = authors.first().filter(|_| self.has_credit(*session))?;
             Some((*rank, *author, load, *session))
         };
@@ -594,7 +607,10 @@ impl Asks {
         let window = self.window(session, 0, 0);
         let credit = missing.saturating_mul(CREDIT_EVENT).clamp(CREDIT_MIN, window);
         let (moved_ms, got, is_long) = (now_ms, (0, 0), false);
-        let open = Open { session, tips, credit, window, moved_ms, got, is_long, wakes_ms: 0 };
+        let patience = self.slow.get(&session).copied().unwrap_or(1);
+        let wakes_ms = 0;
+        let open =
+            Open { session, tips, credit, window, moved_ms, got, is_long, wakes_ms, patience };
         let tip = open.wanted();
         self.stage(&author, Stage::Asked(open));
         self.grant(session, credit, Some(now_ms));
@@ -605,10 +621,11 @@ impl Asks {
     fn stalls_at_ms(&self, claims: &Claims) -> Option<u64> {
         let open = claims.open()?;
         if !claims.has_others(open.session) {
-            return Some(open.moved_ms + GIVE_UP_MS);
+            return Some(open.moved_ms + GIVE_UP_MS * open.patience);
         }
         let heard_ms = self.lines.get(&open.session).map_or(0, |line| line.heard_ms);
-        Some((heard_ms.max(open.moved_ms) + STALL_MS).min(open.moved_ms + UNSERVED_MS))
+        let stall_ms = heard_ms.max(open.moved_ms) + STALL_MS * open.patience;
+        Some(stall_ms.min(open.moved_ms + UNSERVED_MS * open.patience))
     }
 
     /// A `Want` that brings nothing is closed, soon where another session says it has something of the

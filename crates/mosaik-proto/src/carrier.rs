@@ -42,6 +42,19 @@ pub enum Role {
     Listener,
 }
 
+/// What a session over radio is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Radio {
+    /// What names this end in proofs: an identity hash.
+    pub own_name: Vec<u8>,
+    /// What names the peer.
+    pub peer_name: Vec<u8>,
+    /// How many times longer than over the internet everything may take; at least 1.
+    pub patience: u64,
+    /// Bytes of a run, as far as its author signed so often: what a link that breaks may cost.
+    pub run_len_max: usize,
+}
+
 /// Where a node can be reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {
@@ -116,6 +129,20 @@ pub enum Input {
         binding: Vec<u8>,
         /// The round trip so far, in milliseconds, if the carrier knows it.
         rtt_ms: Option<u32>,
+    },
+    /// A link is open over radio; nothing was said on it yet. The carrier has its own list of peers
+    /// and looks for them itself: none of the peers here.
+    Linked {
+        /// Its number.
+        session: SessionId,
+        /// Stands for the peer here; the same for all its links.
+        peer: NodeId,
+        /// Which end this is.
+        role: Role,
+        /// What binds proofs to this link, the same bytes at both ends.
+        binding: Vec<u8>,
+        /// What the link is like.
+        radio: Radio,
     },
     /// A frame came and was decoded, a run in it verified.
     Frame {

@@ -24,6 +24,8 @@ use crate::{
 
 /// The dialer tells all of its feeds at once if it has no more than this.
 const ALL_AT_ONCE_MAX: usize = 64;
+/// The same over radio. An item takes 68 bytes there, a short hash 8 and, if it differs, a round trip.
+const ALL_AT_ONCE_RADIO_MAX: usize = 4;
 /// Room left in a frame of items for all that is not an item.
 const PAGE_OVERHEAD: usize = 512;
 
@@ -82,6 +84,8 @@ pub(crate) struct Comparison {
     key: [u8; 32],
     /// Bytes of the largest frame that the peer takes.
     frame_max: usize,
+    /// Feeds that the dialer tells at once.
+    at_once_max: usize,
     top: Top,
     /// `Tree`s of this side that wait for their `Done`, with the children answered so far.
     trees: BTreeMap<Prefix, u16>,
@@ -94,6 +98,7 @@ impl Comparison {
         Self {
             key,
             frame_max,
+            at_once_max: ALL_AT_ONCE_MAX,
             top: Top::Settled,
             trees: BTreeMap::new(),
             exchanges: BTreeMap::new(),
@@ -103,6 +108,11 @@ impl Comparison {
     /// The peer has said how large a frame it takes.
     pub(crate) fn set_frame_max(&mut self, frame_max: usize) {
         self.frame_max = frame_max;
+    }
+
+    /// Bytes are dearer than round trips.
+    pub(crate) fn set_short(&mut self) {
+        self.at_once_max = ALL_AT_ONCE_RADIO_MAX;
     }
 
     /// Whether all that this side sent is answered.
@@ -128,7 +138,7 @@ impl Comparison {
             return Message::Done(Prefix::EMPTY);
         }
         let all = held.under(&Prefix::EMPTY);
-        if all.len() <= ALL_AT_ONCE_MAX {
+        if all.len() <= self.at_once_max {
             let exchange = Exchange {
                 pending: all.iter().map(|(author, _)| *author).collect(),
                 ..Exchange::default()
@@ -139,6 +149,9 @@ impl Comparison {
                 self.exchanges.insert(Prefix::EMPTY, whole);
                 return Message::Items(page);
             }
+        }
+        if all.len() <= LEAF_MAX && self.at_once_max < LEAF_MAX {
+            return self.leaf(Prefix::EMPTY, held);
         }
         self.tree(Prefix::EMPTY, held)
     }
@@ -203,7 +216,9 @@ impl Comparison {
         theirs: &[Short],
         held: Held<'_>,
     ) -> Result<Message, Stray> {
-        if self.trees.get(&prefix) == Some(&0) {
+        if prefix == Prefix::EMPTY && self.top == Top::Told {
+            self.top = Top::Settled;
+        } else if self.trees.get(&prefix) == Some(&0) {
             self.trees.remove(&prefix);
         } else {
             self.answer_child(prefix)?;

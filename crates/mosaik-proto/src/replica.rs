@@ -233,10 +233,16 @@ impl Replica {
             }
             Input::Connected { session, peer, role, binding, rtt_ms } => {
                 let ends = (session, peer, role);
-                self.on_connected(now, ends, binding, ledger, effects, &mut notices);
+                let link = (binding, None);
+                self.on_connected(now, ends, link, ledger, effects, &mut notices);
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.rtt_ms = rtt_ms;
                 }
+            }
+            Input::Linked { session, peer, role, binding, radio } => {
+                let ends = (session, peer, role);
+                let link = (binding, Some(radio));
+                self.on_connected(now, ends, link, ledger, effects, &mut notices);
             }
             Input::Frame { session, message } => {
                 let (session, mut shared) =
@@ -403,11 +409,12 @@ impl Replica {
         self.pings.expire(now, effects);
         self.end_lasting_duplicates(now, ledger, effects)?;
         let mut notices = Vec::new();
-        let open = self.sessions.values().filter(|session| session.is_open()).count();
+        let of_peers = |session: &&Session| session.is_open() && !session.is_radio();
+        let open = self.sessions.values().filter(of_peers).count();
         // The newest go: what lasts is worth keeping.
         let age_ms = if open > SESSIONS_YOUNG_MAX { TICK_MS } else { SURPLUS_AGE_MS };
         let idle = self.sessions.values().rev().filter(|session| {
-            session.is_open() && session.is_idle() && session.opened_ms + age_ms <= now.mono_ms
+            of_peers(session) && session.is_idle() && session.opened_ms + age_ms <= now.mono_ms
         });
         let surplus: Vec<SessionId> = idle
             .take(open.saturating_sub(2 * self.config.sessions_kept))
@@ -428,7 +435,8 @@ impl Replica {
     /// Two sessions of one node id under two boot numbers that both last: both ends are told.
     fn tell_twins(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let mut by_peer: BTreeMap<NodeId, Vec<(u64, SessionId)>> = BTreeMap::new();
-        for session in self.sessions.values().filter(|session| session.is_open()) {
+        let of_peers = |session: &&Session| session.is_open() && !session.is_radio();
+        for session in self.sessions.values().filter(of_peers) {
             if let Some(hello) = session.hello() {
                 by_peer.entry(session.peer).or_default().push((hello.boot, session.id));
             }
@@ -458,7 +466,8 @@ impl Replica {
         effects: &mut Vec<Effect>,
     ) -> Result<(), Fault<L>> {
         let (mut seen, mut again) = (BTreeSet::new(), BTreeSet::new());
-        for session in self.sessions.values().filter(|session| session.is_open()) {
+        let of_peers = |session: &&Session| session.is_open() && !session.is_radio();
+        for session in self.sessions.values().filter(of_peers) {
             let Some(hello) = session.hello() else { continue };
             let ends = (session.peer, hello.boot);
             if !seen.insert(ends) {
@@ -474,7 +483,9 @@ impl Replica {
     /// Sessions that make others needless: open ones, and those that this node has dialed and that are
     /// being greeted. Who only connects, and never says who it is, stands in nobody's place.
     fn sessions_in_hand(&self) -> usize {
-        let in_hand = |session: &&Session| session.is_open() || session.role == Role::Dialer;
+        let in_hand = |session: &&Session| {
+            !session.is_radio() && (session.is_open() || session.role == Role::Dialer)
+        };
         self.sessions.values().filter(in_hand).count()
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Serve {
     begun: bool,
     /// Since when it waits for credit.
     waits_since_ms: Option<u64>,
+    /// Bytes of payload in one run, as far as its author signed so often.
+    run_len_max: usize,
 }
 
 /// What one step of serving gives.
@@ -102,7 +104,13 @@ impl Serve {
             }
         }
         path.reverse();
-        Ok(Ok(Self { author, tip, credit, path, begun: false, waits_since_ms: None }))
+        let (begun, waits_since_ms) = (false, None);
+        Ok(Ok(Self { author, tip, credit, path, begun, waits_since_ms, run_len_max: RUN_LEN_MAX }))
+    }
+
+    /// Gives runs of about so many bytes, where their author signed so often.
+    pub(crate) fn in_short_runs(&mut self, run_len_max: usize) {
+        self.run_len_max = run_len_max.min(RUN_LEN_MAX);
     }
 
     /// How many events still have to go.
@@ -116,9 +124,10 @@ impl Serve {
         self.waits_since_ms = None;
     }
 
-    /// It waits for credit at `now_ms`. Whether it is still worth keeping.
-    pub(crate) fn waits(&mut self, now_ms: u64) -> bool {
-        *self.waits_since_ms.get_or_insert(now_ms) + WAIT_MS > now_ms
+    /// It waits for credit at `now_ms`. Whether it is still worth keeping, where everything takes
+    /// `patience` times as long as usual.
+    pub(crate) fn waits(&mut self, patience: u64, now_ms: u64) -> bool {
+        *self.waits_since_ms.get_or_insert(now_ms) + WAIT_MS * patience > now_ms
     }
 
     /// Reads the next run, if the credit allows one.
@@ -129,7 +138,14 @@ impl Serve {
         if self.begun && self.credit == 0 {
             return Ok(Served::Waits);
         }
-        let Some((last, bytes)) = read_run(part, ledger)? else {
+        let short = match self.run_len_max {
+            RUN_LEN_MAX => None,
+            len_max => read_run(part, len_max, ledger)?,
+        };
+        // Where the next signed head is further than that, up to it.
+        let Some((last, bytes)) =
+            short.map_or_else(|| read_run(part, RUN_LEN_MAX, ledger), |run| Ok(Some(run)))?
+        else {
             return Ok(Served::Damaged);
         };
         let len = bytes.len() as u64;
@@ -148,9 +164,13 @@ impl Serve {
 
 /// The longest run of a stretch from its start, encoded, and the seq of its last event. Where the stretch ends at a fork below the next
 /// signed head, the run goes on to that head: it alone vouches for the events before the fork.
-fn read_run<L: Ledger>(part: Segment, ledger: &L) -> Result<Option<(u64, Vec<u8>)>, Fault<L>> {
+fn read_run<L: Ledger>(
+    part: Segment,
+    len_max: usize,
+    ledger: &L,
+) -> Result<Option<(u64, Vec<u8>)>, Fault<L>> {
     let bound = part.from.saturating_add(RUN_EVENTS_MAX as u64 - 1);
-    let mut events = match ledger.events(part.branch, part.from, bound, RUN_LEN_MAX) {
+    let mut events = match ledger.events(part.branch, part.from, bound, len_max) {
         Err(error) if L::is_damage(&error) => return Ok(None),
         events => events?,
     };

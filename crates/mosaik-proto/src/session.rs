@@ -31,7 +31,7 @@ pub(crate) use self::{declines::Declines, runs::settle_claims};
 use crate::{
     Fault,
     asks::Asks,
-    carrier::{Effect, Now, Role, SessionId},
+    carrier::{Effect, Now, Radio, Role, SessionId},
     feeds::{Feeds, Wall},
     message::{Ask, Bye, ByeCode, FRAME_MAX, Hello, Message, Probe, Probed, SessionWay, ZSTD},
     reconcile::{Comparison, Held, Stray},
@@ -112,6 +112,8 @@ pub(crate) struct Session {
     pub(crate) rtt_ms: Option<u32>,
     /// The way that it takes, as the carrier last said.
     pub(crate) way: SessionWay,
+    /// What is different over radio.
+    radio: Option<Radio>,
     binding: Vec<u8>,
     state: State,
     /// The version that both speak; 0 before the greeting.
@@ -138,6 +140,8 @@ pub(crate) struct Session {
     own_held: Option<Tip>,
     /// The last own event when the topmost hash was told last.
     told_own: Option<Tip>,
+    /// Tips that the peer brought over radio: it is not told of them.
+    brought: BTreeSet<(AuthorId, Tip)>,
     next_root_ms: Option<u64>,
     /// The dialer: a comparison is asked for, by the peer's token or by this node's own people.
     asked_again: Option<Option<u64>>,
@@ -162,10 +166,15 @@ impl Session {
         peer: NodeId,
         role: Role,
         binding: Vec<u8>,
+        radio: Option<Radio>,
         remembered: Declines,
         shared: &mut Shared<'_, L>,
     ) -> Self {
         let now_ms = shared.now.mono_ms;
+        let patience = radio.as_ref().map_or(1, |radio| radio.patience.max(1));
+        if radio.is_some() {
+            shared.asks.slow(id, patience);
+        }
         let mut session = Self {
             id,
             peer,
@@ -173,10 +182,11 @@ impl Session {
             is_neighbour: false,
             rtt_ms: None,
             way: SessionWay::Unknown,
+            radio,
             version: 0,
             opened_ms: now_ms,
             binding,
-            state: State::AwaitGreet { until_ms: now_ms + GREET_TIMEOUT_MS },
+            state: State::AwaitGreet { until_ms: now_ms + GREET_TIMEOUT_MS * patience },
             hello: None,
             comparison: Comparison::new([0; 32], FRAME_MAX),
             round: None,
@@ -190,6 +200,7 @@ impl Session {
             lacked: None,
             own_held: None,
             told_own: None,
+            brought: BTreeSet::new(),
             next_root_ms: None,
             asked_again: None,
             again: None,
@@ -198,6 +209,16 @@ impl Session {
             session.greet(shared);
         }
         session
+    }
+
+    /// Whether it goes over radio: all that is for company, and not for the feeds, is left out.
+    pub(crate) fn is_radio(&self) -> bool {
+        self.radio.is_some()
+    }
+
+    /// How many times longer than usual everything may take.
+    fn patience(&self) -> u64 {
+        self.radio.as_ref().map_or(1, |radio| radio.patience.max(1))
     }
 
     /// Whether both have said hello and neither goodbye.
@@ -333,6 +354,12 @@ impl Session {
                 shared.notices.push(Notice::Twin(boot));
                 return Ok(());
             }
+            // Not offered over radio.
+            Message::Ping(_) | Message::Pong(_) | Message::Probe(_) | Message::Probed(_)
+                if self.is_radio() =>
+            {
+                return Ok(());
+            }
             Message::Ping(token) => {
                 self.send(Message::Pong(token), shared.effects);
                 return Ok(());
@@ -371,7 +398,8 @@ impl Session {
             State::AwaitGreet { until_ms } | State::AwaitHello { until_ms }
                 if until_ms <= now_ms =>
             {
-                let text = format!("no greeting within {} s", GREET_TIMEOUT_MS / 1000);
+                let seconds = GREET_TIMEOUT_MS * self.patience() / 1000;
+                let text = format!("no greeting within {seconds} s");
                 self.bye(Bye::new(ByeCode::Timeout, text), shared);
             }
             State::AwaitGreet { .. } | State::AwaitHello { .. } | State::Over => {}
@@ -385,10 +413,12 @@ impl Session {
             State::AwaitGreet { until_ms } | State::AwaitHello { until_ms } => Some(until_ms),
             State::Over => None,
             State::Open if !self.comparison.has_ended() => {
-                self.round.as_ref().map(|round| round.moved_ms + COMPARE_TIMEOUT_MS)
+                self.round.as_ref().map(|r| r.moved_ms + COMPARE_TIMEOUT_MS * self.patience())
             }
             State::Open if self.role == Role::Listener => None,
             State::Open if self.asked_again.is_some() => Some(0),
+            // Its carrier knows by announces when there is something to compare.
+            State::Open if self.is_radio() => None,
             // Not drawn yet: at once, to draw it.
             State::Open => Some(self.next_root_ms.unwrap_or(0)),
         }
@@ -433,8 +463,15 @@ impl Session {
 
     /// Sends an encoded run, compressed where both take that and it pays.
     fn send_bytes(&mut self, run: &[u8], effects: &mut Vec<Effect>) {
-        let zstd = self.hello.as_ref().is_some_and(|hello| hello.capabilities & ZSTD != 0);
+        // Over radio the carrier compresses, with what it knows of the link.
+        let zstd = !self.is_radio()
+            && self.hello.as_ref().is_some_and(|hello| hello.capabilities & ZSTD != 0);
         self.push_frame(crate::message::run_frame(run, zstd), effects);
+    }
+
+    /// All sessions were told of what came.
+    pub(crate) fn has_told(&mut self) {
+        self.brought.clear();
     }
 
     fn push_frame(&mut self, frame: Vec<u8>, effects: &mut Vec<Effect>) {

@@ -10,7 +10,7 @@ use super::{BACK_MS, META_BLOCKED, Replica};
 use crate::{
     Fault,
     asks::HEAD_WAIT_MS,
-    carrier::{Addresses, Effect, Now, Role, SessionId},
+    carrier::{Addresses, Effect, Now, Radio, Role, SessionId},
     feeds::Taken,
     hint::Hint,
     message::{Bye, ByeCode},
@@ -61,12 +61,14 @@ impl Replica {
         &mut self,
         now: Now,
         (id, peer, role): (SessionId, NodeId, Role),
-        binding: Vec<u8>,
+        (binding, radio): (Vec<u8>, Option<Radio>),
         ledger: &mut L,
         effects: &mut Vec<Effect>,
         notices: &mut Vec<Notice>,
     ) {
-        self.peers.connected(peer);
+        if radio.is_none() {
+            self.peers.connected(peer);
+        }
         let remembered = self.peer_declines.get(&peer).cloned().unwrap_or_default();
         let wall = self.wall(now);
         let mut shared = Shared {
@@ -79,7 +81,7 @@ impl Replica {
             effects,
             notices,
         };
-        let mut session = Session::new(id, peer, role, binding, remembered, &mut shared);
+        let mut session = Session::new(id, peer, role, binding, radio, remembered, &mut shared);
         if self.is_paused {
             session.bye(Bye::new(ByeCode::Unable, PAUSED), &mut shared);
         } else if self.peers.is_blocked(&peer) {
@@ -163,7 +165,8 @@ impl Replica {
     ) {
         self.again += 1;
         let token = self.again;
-        let ids: Vec<SessionId> = self.sessions.keys().copied().collect();
+        let over_ip = self.sessions.values().filter(|session| !session.is_radio());
+        let ids: Vec<SessionId> = over_ip.map(|session| session.id).collect();
         for id in ids {
             let (session, mut shared) = self.session(now, id, ledger, effects, notices);
             if let Some(session) = session {

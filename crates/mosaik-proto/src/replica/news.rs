@@ -10,10 +10,10 @@ use mosaik_core::{
 use super::Replica;
 use crate::{
     Fault,
-    carrier::{Effect, Now},
+    carrier::{Effect, Now, SessionId},
     hint::{Hint, INLINE_RUN_MAX, Presence},
     peers::PeerState,
-    session::{Shared, UNASKED_MAX, settle_claims},
+    session::{Session, Shared, UNASKED_MAX, settle_claims},
 };
 
 /// Presence is told at most this often, in milliseconds.
@@ -58,16 +58,28 @@ impl Replica {
             effects.push(Effect::Gossip(Hint::Head(own, Tip::from(last.head()))));
         }
         let mut authors = BTreeSet::new();
+        let mut notices = Vec::new();
+        let over_radio: Vec<SessionId> =
+            self.sessions.values().filter(|session| session.is_radio()).map(|it| it.id).collect();
         for (author, tip) in grown {
             authors.insert(author);
             let told =
                 fresh.last().is_some_and(|run| author == own && Tip::from(run.head()) == tip);
-            for session in self.sessions.values_mut().filter(|_| !told) {
+            if told {
+                continue;
+            }
+            for session in self.sessions.values_mut().filter(|session| !session.is_radio()) {
                 session.tell_head(author, tip, effects);
             }
+            for id in &over_radio {
+                let (session, mut shared) = self.session(now, *id, ledger, effects, &mut notices);
+                if let Some(session) = session {
+                    session.tell_event(author, tip, &mut shared)?;
+                }
+            }
         }
+        self.sessions.values_mut().for_each(Session::has_told);
         let wall = self.wall(now);
-        let mut notices = Vec::new();
         let mut shared = Shared {
             now,
             wall,

@@ -70,10 +70,13 @@ impl Replica {
     ) -> Result<(), Fault<L>> {
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let (peer, Some(hello)) = (session.peer, session.hello()) else { return Ok(()) };
-        let boot = hello.boot;
+        let (boot, is_radio) = (hello.boot, session.is_radio());
         // A clock that was never set says nothing of the time.
         if hello.clock_ms >= self.config.clock_floor_ms {
             self.clock_offsets.insert(peer, hello.clock_ms.wrapping_sub(now.wall_ms) as i64);
+        }
+        if is_radio {
+            return Ok(());
         }
         let introduction = Introduction {
             name: hello.name.clone(),
@@ -176,6 +179,10 @@ impl Replica {
         self.twins_told.retain(|(a, b)| *a != id && *b != id);
         if let Some(declines) = session.peer_declines() {
             self.remember_declines(session.peer, declines);
+        }
+        if session.is_radio() {
+            self.clock_offsets.remove(&session.peer);
+            return;
         }
         let wait_ms = match then {
             // Whoever closed an idle session has others enough.

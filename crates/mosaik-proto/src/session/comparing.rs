@@ -222,13 +222,14 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) {
         if !self.comparison.has_ended() {
-            if self.round.as_ref().is_some_and(|r| r.moved_ms + COMPARE_TIMEOUT_MS <= now_ms) {
-                let text = format!("a comparison stood still for {} s", COMPARE_TIMEOUT_MS / 1000);
+            let timeout_ms = COMPARE_TIMEOUT_MS * self.patience();
+            if self.round.as_ref().is_some_and(|round| round.moved_ms + timeout_ms <= now_ms) {
+                let text = format!("a comparison stood still for {} s", timeout_ms / 1000);
                 self.bye(Bye::new(ByeCode::Timeout, text), shared);
             }
             return;
         }
-        if self.role == Role::Listener {
+        if self.role == Role::Listener || (self.is_radio() && self.asked_again.is_none()) {
             return;
         }
         let due_ms = *self.next_root_ms.get_or_insert(now_ms + shared.me.interval_ms + jitter_ms);

@@ -34,11 +34,15 @@ impl Session {
     }
 
     fn proof(&self, me: &Me, direction: Direction) -> [u8; 32] {
-        let (sender, receiver) = match direction {
-            Direction::Ours => (me.node, self.peer),
-            Direction::Theirs => (self.peer, me.node),
+        let (own, peer) = match &self.radio {
+            Some(radio) => (&radio.own_name[..], &radio.peer_name[..]),
+            None => (&me.node.as_bytes()[..], &self.peer.as_bytes()[..]),
         };
-        membership_proof(&me.membership, &self.binding, sender.as_bytes(), receiver.as_bytes())
+        let (sender, receiver) = match direction {
+            Direction::Ours => (own, peer),
+            Direction::Theirs => (peer, own),
+        };
+        membership_proof(&me.membership, &self.binding, sender, receiver)
     }
 
     pub(super) fn on_greet<L: Ledger>(&mut self, greet: &Greet, shared: &mut Shared<'_, L>) {
@@ -64,25 +68,31 @@ impl Session {
         };
         let key = self.proof(shared.me, direction);
         self.comparison = Comparison::new(key, FRAME_MAX);
+        if self.is_radio() {
+            self.comparison.set_short();
+        }
         if self.role == Role::Listener {
             self.greet(shared);
             self.comparison.told();
             self.begin_round(shared.now.mono_ms, true);
         }
         self.say_hello(shared);
-        self.state = State::AwaitHello { until_ms: shared.now.mono_ms + GREET_TIMEOUT_MS };
+        let until_ms = shared.now.mono_ms + GREET_TIMEOUT_MS * self.patience();
+        self.state = State::AwaitHello { until_ms };
     }
 
     fn say_hello<L: Ledger>(&mut self, shared: &mut Shared<'_, L>) {
         let me = shared.me;
         self.told_own = self.own_compared(shared.feeds);
+        // Names take airtime; over radio a person finds them in the records.
+        let said = |text: &String| if self.is_radio() { String::new() } else { text.clone() };
         let hello = Hello {
-            software: me.software.clone(),
-            capabilities: CAPABILITIES,
+            software: said(&me.software),
+            capabilities: if self.is_radio() { 0 } else { CAPABILITIES },
             frame_max: FRAME_MAX as u32,
             credit: crate::asks::CREDIT_MAX,
             clock_ms: shared.now.wall_ms,
-            name: me.name.clone(),
+            name: said(&me.name),
             boot: me.boot,
             top: held(shared.feeds, &self.skip).top(),
             authors: shared.feeds.frontier.len() as u64,

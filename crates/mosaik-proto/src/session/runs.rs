@@ -21,8 +21,12 @@ use crate::{
 pub const UNASKED_MAX: usize = 64 << 10;
 /// Bytes of frames handed to the carrier and not yet sent, past which no more runs are read.
 pub const SEND_AHEAD: usize = 1 << 20;
+/// The same over radio: what comes up meanwhile goes before the rest.
+const SEND_AHEAD_RADIO: usize = 16 << 10;
 /// `Want`s of one peer that are served at a time.
 const SERVES_MAX: usize = 4096;
+/// Bytes of a run that goes over radio instead of its head: with what a link leaves out it is a packet.
+const PUSH_RADIO_MAX: usize = 480;
 /// Events above a peer's tip that are looked at for sending unasked.
 const PUSH_EVENTS_MAX: u64 = 512;
 
@@ -72,7 +76,12 @@ impl Session {
         let cost = (run.events().len() as u64, run.encoded_len() as u64);
         let head = Tip::from(run.head());
         match shared.feeds.take_run(run, Way::Session, shared.wall, shared.ledger)? {
-            Taken::New => shared.notices.push(Notice::Grew),
+            Taken::New => {
+                shared.notices.push(Notice::Grew);
+                if self.is_radio() {
+                    self.brought.insert((author, head));
+                }
+            }
             Taken::Held => {
                 shared.notices.push(Notice::Duplicate(run.events().len()));
                 self.send(Message::Have(author, head), shared.effects);
@@ -165,7 +174,12 @@ impl Session {
             None => Err(LackReason::Gone),
         };
         match begun {
-            Ok(serve) => self.serves.push_back(serve),
+            Ok(mut serve) => {
+                if let Some(radio) = &self.radio {
+                    serve.in_short_runs(radio.run_len_max);
+                }
+                self.serves.push_back(serve);
+            }
             Err(reason) => self.send(Message::Lack(author, want.tip, reason), shared.effects),
         }
         Ok(())
@@ -175,7 +189,9 @@ impl Session {
     pub(crate) fn pump<L: Ledger>(&mut self, shared: &mut Shared<'_, L>) -> Result<(), Fault<L>> {
         self.give_payloads(shared)?;
         let mut waiting = 0;
-        while self.queued < SEND_AHEAD && waiting < self.serves.len() {
+        let (patience, now_ms) = (self.patience(), shared.now.mono_ms);
+        let ahead = if self.is_radio() { SEND_AHEAD_RADIO } else { SEND_AHEAD };
+        while self.queued < ahead && waiting < self.serves.len() {
             let Some(mut serve) = self.serves.pop_front() else { break };
             match serve.next(shared.ledger)? {
                 Served::Run(bytes) => {
@@ -184,7 +200,7 @@ impl Session {
                     waiting = 0;
                 }
                 // One that was abandoned must not keep a place for ever.
-                Served::Waits if !serve.waits(shared.now.mono_ms) => {}
+                Served::Waits if !serve.waits(patience, now_ms) => {}
                 Served::Waits => {
                     self.serves.push_back(serve);
                     waiting += 1;
@@ -268,8 +284,48 @@ impl Session {
         }
     }
 
+    /// Tells over radio that an event is durable here: by itself, where it is little more than its head,
+    /// for the question and the answer would take two packets more.
+    pub(crate) fn tell_event<L: Ledger>(
+        &mut self,
+        author: AuthorId,
+        tip: Tip,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        if !self.tells() || self.skip.contains(&author) || self.brought.contains(&(author, tip)) {
+            return Ok(());
+        }
+        if self.is_open()
+            && let Some(feed) = shared.feeds.feed(&author)
+            && let Some(branch) = feed.find(tip, shared.ledger)?
+        {
+            let before = match tip.seq {
+                1 => Some(Tip::ROOT),
+                seq => shared.ledger.id_at(branch, seq - 1)?.map(|id| Tip { seq: seq - 1, id }),
+            };
+            let begun = before.map(|before| {
+                Serve::begin(feed, author, Some(tip), &[before], u64::MAX, shared.ledger)
+            });
+            if let Some(Ok(mut serve)) = begun.transpose()?
+                && let Served::Run(bytes) = serve.next(shared.ledger)?
+                && bytes.len() <= PUSH_RADIO_MAX
+                && self.unasked + bytes.len() <= UNASKED_MAX
+            {
+                self.unasked += bytes.len();
+                self.send_bytes(&bytes, shared.effects);
+                return Ok(());
+            }
+        }
+        self.tell_head(author, tip, shared.effects);
+        Ok(())
+    }
+
     /// Tells that a tip is durable here.
     pub(crate) fn tell_head(&mut self, author: AuthorId, tip: Tip, effects: &mut Vec<Effect>) {
+        // The peer knows; over radio its carrier was told by this one's that the run came.
+        if self.brought.contains(&(author, tip)) {
+            return;
+        }
         if self.tells() && !self.skip.contains(&author) {
             self.send(Message::Have(author, tip), effects);
         }
