@@ -93,11 +93,19 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("mosaik-dht", &["mosaik-core"]),
     ("mosaik-api", &["mosaik-core"]),
     ("mosaik-net", &["mosaik-core", "mosaik-proto"]),
-    ("mosaik-reticulum", &["mosaik-proto"]),
-    ("mosaik-sim", &["mosaik-core", "mosaik-proto", "mosaik-store"]),
+    ("mosaik-reticulum", &["mosaik-core", "mosaik-proto"]),
+    ("mosaik-sim", &["mosaik-core", "mosaik-proto", "mosaik-reticulum", "mosaik-store"]),
     (
         "mosaik-node",
-        &["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-net", "mosaik-proto", "mosaik-store"],
+        &[
+            "mosaik-api",
+            "mosaik-core",
+            "mosaik-dht",
+            "mosaik-net",
+            "mosaik-proto",
+            "mosaik-reticulum",
+            "mosaik-store",
+        ],
     ),
     (
         "mosaik-lab",
@@ -130,8 +138,15 @@ const TOP: [&str; 8] =
     ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "bins", "crates", "deploy", "tests"];
 
 /// Crates that put bytes on a wire or a disk, and so describe them.
-const WITH_FORMAT: [&str; 6] =
-    ["mosaik-api", "mosaik-core", "mosaik-dht", "mosaik-net", "mosaik-proto", "mosaik-store"];
+const WITH_FORMAT: [&str; 7] = [
+    "mosaik-api",
+    "mosaik-core",
+    "mosaik-dht",
+    "mosaik-net",
+    "mosaik-proto",
+    "mosaik-reticulum",
+    "mosaik-store",
+];
 
 #[test]
 fn every_licence_is_on_the_permissive_list() {

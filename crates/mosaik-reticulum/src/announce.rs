@@ -1,0 +1,73 @@
+//! What a node says of itself to all who hear it: at most 20 bytes, however many authors it holds.
+//!
+//! Source: FORMAT.md beside this crate, section 1.
+
+use mosaik_core::codec::{ReadError, Reader, Writer};
+
+/// The version of what stands in an announce.
+const VERSION: u8 = 1;
+/// The longest announce of this version, in bytes.
+pub const LEN_MAX: usize = 20;
+/// Numbers of events beyond this are told as this: it is for people.
+const EVENTS_MAX: u64 = (1 << 49) - 1;
+
+/// What an announce says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announce {
+    /// Names the network; derived from its keys.
+    pub tag: [u8; 4],
+    /// The first 8 bytes of the topmost hash: equal where two nodes hold the same.
+    pub top: [u8; 8],
+    /// Events held.
+    pub events: u64,
+}
+
+impl Announce {
+    /// As it goes into an announce.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::with_capacity(LEN_MAX);
+        writer.u8(VERSION).raw(&self.tag).raw(&self.top).varint(self.events.min(EVENTS_MAX));
+        writer.into_bytes()
+    }
+
+    /// What somebody's announce says. What follows is a later version's.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`] where it isn't a node of this kind that speaks.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
+        let mut reader = Reader::new(bytes);
+        match reader.u8()? {
+            VERSION => {}
+            version => return Err(ReadError::Tag(u64::from(version))),
+        }
+        Ok(Self { tag: reader.array()?, top: reader.array()?, events: reader.varint()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announce_has_at_most_twenty_bytes_and_comes_back() {
+        for events in [0, 1, 127, 100_000, EVENTS_MAX] {
+            let announce = Announce { tag: [7; 4], top: [9; 8], events };
+            let bytes = announce.encode();
+            assert!(bytes.len() <= LEN_MAX, "{}", bytes.len());
+            assert_eq!(Announce::decode(&bytes), Ok(announce));
+        }
+        let most = Announce { tag: [7; 4], top: [9; 8], events: u64::MAX };
+        assert_eq!(most.encode().len(), LEN_MAX);
+    }
+
+    #[test]
+    fn what_others_announce_is_refused_and_never_panics() {
+        for bytes in [&b""[..], b"\x01", b"\x02abcd", b"{\"author\":5}", &[0xff; 40]] {
+            assert!(Announce::decode(bytes).is_err());
+        }
+        let mut later = Announce { tag: [1; 4], top: [2; 8], events: 3 }.encode();
+        later.push(9);
+        assert!(Announce::decode(&later).is_ok());
+    }
+}

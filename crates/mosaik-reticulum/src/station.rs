@@ -1,0 +1,761 @@
+//! What this node says on air, to whom and when: announces, links, sessions over them.
+//!
+//! Invariants:
+//! - Pure: reports, effects and times in, orders and inputs out. The stack is at the edge, and the
+//!   simulated channel in its place is another.
+//! - Nothing is ordered before the interface has had the time that what went before takes on air, nor
+//!   what would spend more than the interface's share of an hour.
+//! - Links are disposable: no state of the feeds is bound to one. Equal hashes cost no link.
+//! - One link a peer: of two the one stays that the smaller identity hash opened.
+//! - What strangers can make it keep is bounded.
+//!
+//! Source: FORMAT.md beside this crate.
+
+mod link;
+
+use std::collections::BTreeMap;
+
+use mosaik_core::{event::Hasher, id::NodeId, key::derive};
+use mosaik_proto::{
+    carrier::{Effect, Input, Radio, Role, SessionId},
+    message::{Bye, ByeCode, Message},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+pub use self::link::Queued;
+use self::link::{Class, LinkState};
+use crate::{
+    airtime::{
+        ANNOUNCE_LEN, Budget, Channel, HOUR_MS, LINK_IDENTIFY_LEN, LINK_PROOF_LEN,
+        LINK_REQUEST_LEN, link_packet_len, resource_len,
+    },
+    announce::{Announce, LEN_MAX},
+    stack::{Interface, Link, Order, Outcome, Peer, Report, Service},
+    stream::{ACK_TOKEN, Pace, RESOURCE_FROM, RESOURCE_MAX},
+};
+
+/// Sessions over radio are numbered from here on; numbers below are another carrier's.
+const SESSIONS_FROM: u64 = 1 << 62;
+/// Peers that are remembered. A guess: more than an island has.
+const PEERS_MAX: usize = 1024;
+/// Links at a time, the other ends' included.
+const LINKS_MAX: usize = 64;
+/// How often a node announces itself if nothing changes, and how much of an interface's time its
+/// announces may take at the most, in thousandths.
+const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
+const ANNOUNCE_SHARE: u64 = 400;
+/// How long a first announce or a dial may wait so that not all speak at once, in times of an announce
+/// on air.
+const SPREAD: u64 = 4;
+/// Milliseconds of that at the least: two nodes on a fast interface that heard one another at once.
+const SPREAD_MIN_MS: u64 = 200;
+/// How long an announce that still differs waits where its peer isn't the one that all turn to, in times
+/// of the usual spread: by then what it lacks should have come by way of that one.
+const SETTLE: u64 = 30;
+/// How long a link may be idle before whoever opened it closes it, in milliseconds: its signs of life
+/// cost less than another link for some minutes.
+const IDLE_MS: u64 = 10 * 60 * 1000;
+/// How long the other end of a link may take to say who it is, and this end to say goodbye, in times of
+/// a whole packet on air and of seconds.
+const HANDSHAKE: u64 = 20;
+/// After a link that could not be opened the next attempt waits so long, and ever longer.
+const RETRY_MS: u64 = 30_000;
+const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
+/// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
+/// than this, sessions are patient.
+const USUAL_MS: u64 = 2_000;
+/// What of an interface's share history must leave to the rest, and news to control, in hundredths.
+const RESERVE_HISTORY: u64 = 30;
+const RESERVE_NEWS: u64 = 10;
+/// Bytes of a run, and how many of the longest fit an hour's share at the least: a run is of use when all
+/// of it is there.
+const RUN_LENS: [usize; 4] = [14 << 10, 6 << 10, 3 << 10, 1 << 10];
+const RUNS_AN_HOUR: u64 = 8;
+/// Of an interface's share, in hundredths, what this node orders; the rest is for what the stack sends by
+/// itself: signs of life, answers to requests.
+const OWN_SHARE: u32 = 85;
+/// Into how many parts of an hour's share a Resource may cut it at the least: one that is more than the
+/// share would never go.
+const RESOURCES_AN_HOUR: u64 = 4;
+/// Bits a second of what is no radio, and from which on something is none.
+const WIRE_BITRATE: u32 = 10_000_000;
+const RADIO_BITRATE_MAX: u32 = 1_000_000;
+/// Milliseconds between two packets for whoever else wants to speak.
+const GAP_MS: u64 = 20;
+
+/// What a station is told once.
+#[derive(Debug, Clone)]
+pub struct StationConfig {
+    /// This node's identity hash.
+    pub own: Peer,
+    /// Names the network in announces.
+    pub tag: [u8; 4],
+    /// For the runs in messages.
+    pub hasher: Hasher,
+    /// Of each radio's time, in thousandths; 1,000 is no limit.
+    pub share: u32,
+    /// Bits a second where an interface says nothing of it; none: such a one is a wire.
+    pub bitrate: Option<u32>,
+    /// Where chance begins.
+    pub seed: u64,
+}
+
+/// What came of one turn.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// For the stack, in this order.
+    pub orders: Vec<Order>,
+    /// For the replica, in this order.
+    pub inputs: Vec<Input>,
+}
+
+/// An interface as it is now.
+#[derive(Debug)]
+struct Air {
+    name: String,
+    bitrate: u32,
+    channel: Channel,
+    budget: Budget,
+    is_online: bool,
+    /// What was ordered takes until then.
+    busy_until_ms: u64,
+    announced_ms: Option<u64>,
+    next_announce_ms: u64,
+    announced: Option<Announce>,
+}
+
+/// A peer that was heard.
+#[derive(Debug)]
+struct Heard {
+    announce: Announce,
+    heard_ms: u64,
+    hops: u8,
+    interface: Interface,
+    /// When a link is to be opened to it, if it differs then.
+    dial_ms: Option<u64>,
+    is_dialing: bool,
+    failures: u32,
+    retry_ms: u64,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Station {
+    config: StationConfig,
+    own_top: [u8; 8],
+    own_events: u64,
+    airs: BTreeMap<Interface, Air>,
+    peers: BTreeMap<Peer, Heard>,
+    links: BTreeMap<Link, LinkState>,
+    sessions: BTreeMap<SessionId, Link>,
+    next_session: u64,
+    is_paused: bool,
+    rng: StdRng,
+}
+
+/// One interface, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it can send.
+    pub is_online: bool,
+    /// Milliseconds on air in the last hour, as reckoned.
+    pub used_ms: u64,
+    /// Milliseconds that are left of its share; none without one.
+    pub left_ms: Option<u64>,
+    /// Bits a second; none for a wire.
+    pub bitrate: Option<u32>,
+    /// Bytes that wait, by class.
+    pub queued: Queued,
+}
+
+/// One peer, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its identity hash.
+    pub peer: Peer,
+    /// Events that it announced.
+    pub events: u64,
+    /// Whether it announced the same hash as this node has.
+    pub is_equal: bool,
+    /// Transport nodes in between.
+    pub hops: u8,
+    /// Milliseconds since it was heard.
+    pub age_ms: u64,
+    /// Whether there is a session with it.
+    pub is_linked: bool,
+}
+
+impl Station {
+    /// A station that has heard nobody.
+    pub fn new(config: StationConfig) -> Self {
+        Self {
+            rng: StdRng::seed_from_u64(config.seed),
+            config,
+            own_top: [0; 8],
+            own_events: 0,
+            airs: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            links: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            next_session: SESSIONS_FROM,
+            is_paused: false,
+        }
+    }
+
+    /// What the node holds now.
+    pub fn set_state(&mut self, top: [u8; 16], events: u64) {
+        self.own_top.copy_from_slice(&top[..8]);
+        self.own_events = events;
+    }
+
+    /// Stays silent from now on, or speaks again. Sessions are the replica's to end.
+    pub fn pause(&mut self, on: bool) {
+        self.is_paused = on;
+    }
+
+    /// Takes what the stack tells.
+    pub fn handle_report(&mut self, report: Report, now_ms: u64, turn: &mut Turn) {
+        match report {
+            Report::Interface { interface, name, bitrate, online } => {
+                self.on_interface(interface, name, bitrate, online, now_ms);
+            }
+            Report::Heard { service: Service::Feed, peer, app_data, hops, interface, .. } => {
+                self.on_heard(peer, &app_data, hops, interface, now_ms);
+            }
+            Report::Up {
+                link,
+                service: Service::Feed,
+                peer,
+                role,
+                rtt_ms,
+                packet_max,
+                interface,
+            } => {
+                let air = self.airs.get_mut(&interface);
+                let channel = air.as_ref().map_or(Channel::Bits(1_000_000), |air| air.channel);
+                if let Some(air) = air {
+                    let len = if role == Role::Dialer { LINK_IDENTIFY_LEN } else { LINK_PROOF_LEN };
+                    air.spend(len, now_ms);
+                }
+                if self.links.len() >= LINKS_MAX {
+                    return turn.orders.push(Order::Close { link });
+                }
+                let share_ms =
+                    self.airs.get(&interface).map_or(u64::MAX, |it| it.budget.share_ms());
+                let pace = Pace {
+                    packet_max,
+                    resource_max: resource_max(channel, share_ms),
+                    packet_ms: channel.packet_ms(link_packet_len(packet_max)),
+                    rtt_ms: u64::from(rtt_ms),
+                };
+                let state =
+                    LinkState::new(role, interface, pace, self.config.hasher.clone(), now_ms);
+                self.links.insert(link, state);
+                if let Some(peer) = peer {
+                    self.on_identified(link, peer, now_ms, turn);
+                }
+            }
+            Report::Identified { link, peer } => self.on_identified(link, peer, now_ms, turn),
+            Report::Unreachable { service: Service::Feed, peer, .. } => {
+                self.on_unreachable(peer, now_ms);
+            }
+            Report::Received { link, bytes } => self.on_received(link, &bytes, now_ms, turn),
+            Report::Sent { link, token, outcome } => {
+                if let Some(state) = self.links.get_mut(&link)
+                    && token != ACK_TOKEN
+                {
+                    match outcome {
+                        Outcome::Left => {}
+                        Outcome::Proved => state.stream.on_sent(token, true),
+                        Outcome::Failed(_) => state.stream.on_sent(token, false),
+                    }
+                }
+            }
+            Report::Down { link, reason } => self.on_down(link, &reason, now_ms, turn),
+            Report::Heard { .. } | Report::Up { .. } | Report::Unreachable { .. } => {}
+        }
+    }
+
+    fn on_interface(
+        &mut self,
+        interface: Interface,
+        name: String,
+        bitrate: Option<u32>,
+        is_online: bool,
+        now_ms: u64,
+    ) {
+        let bitrate = self.config.bitrate.or(bitrate).unwrap_or(WIRE_BITRATE);
+        let channel = Channel::of_bitrate(bitrate);
+        let has_limit = bitrate < RADIO_BITRATE_MAX && self.config.share < 1000;
+        let budget = match has_limit {
+            true => Budget::new(self.config.share * 10, OWN_SHARE),
+            false => Budget::unlimited(),
+        };
+        let spread_ms = spread_ms(channel);
+        let wait_ms = self.rng.random_range(0..=spread_ms);
+        let air = self.airs.entry(interface).or_insert_with(|| Air {
+            name: String::new(),
+            bitrate,
+            channel,
+            budget: budget.clone(),
+            is_online: false,
+            busy_until_ms: 0,
+            announced_ms: None,
+            next_announce_ms: now_ms,
+            announced: None,
+        });
+        if is_online && !air.is_online {
+            air.next_announce_ms = air.next_announce_ms.max(now_ms) + wait_ms;
+        }
+        if air.channel != channel {
+            (air.channel, air.budget) = (channel, budget);
+        }
+        (air.bitrate, air.name, air.is_online) = (bitrate, name, is_online);
+    }
+
+    fn on_heard(
+        &mut self,
+        peer: Peer,
+        app_data: &[u8],
+        hops: u8,
+        interface: Interface,
+        now_ms: u64,
+    ) {
+        let Ok(announce) = Announce::decode(app_data) else { return };
+        if announce.tag != self.config.tag || peer == self.config.own {
+            return;
+        }
+        if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
+            let oldest = self.peers.iter().min_by_key(|(_, heard)| heard.heard_ms);
+            let Some(oldest) = oldest.map(|(peer, _)| *peer) else { return };
+            self.peers.remove(&oldest);
+        }
+        let channel = self.airs.get(&interface).map_or(Channel::Bits(1_000_000), |air| air.channel);
+        let wait_ms = self.rng.random_range(0..=spread_ms(channel));
+        let heard = self.peers.entry(peer).or_insert(Heard {
+            announce,
+            heard_ms: now_ms,
+            hops,
+            interface,
+            dial_ms: None,
+            is_dialing: false,
+            failures: 0,
+            retry_ms: 0,
+        });
+        (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
+            (announce, now_ms, hops, interface);
+        heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
+    }
+
+    /// On each interface the peer that all who hear it turn to first: who has the smallest hash. So an
+    /// island is joined by as few links as it has nodes. Others are dialed where that doesn't bring what
+    /// they have.
+    fn hubs(&self, now_ms: u64) -> BTreeMap<Interface, Peer> {
+        let mut hubs = BTreeMap::new();
+        for (peer, heard) in self.peers.iter().rev() {
+            let is_there = heard.failures == 0 && heard.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
+            if is_there && *peer < self.config.own {
+                hubs.insert(heard.interface, *peer);
+            }
+        }
+        hubs
+    }
+
+    fn on_identified(&mut self, link: Link, peer: Peer, now_ms: u64, turn: &mut Turn) {
+        if let Some(heard) = self.peers.get_mut(&peer) {
+            (heard.is_dialing, heard.failures, heard.dial_ms) = (false, 0, None);
+        }
+        let Some(role) = self.links.get(&link).map(|state| state.role) else { return };
+        let other = self.links.iter().find(|(id, state)| state.peer == Some(peer) && **id != link);
+        if let Some((other, state)) = other {
+            let by_smaller = |role| (role == Role::Dialer) == (self.config.own < peer);
+            let other = *other;
+            // One that its other end has lost already would keep the new one out.
+            let keeps_other = by_smaller(state.role) && !by_smaller(role);
+            let surplus = if keeps_other { link } else { other };
+            self.hang_up(surplus, now_ms, turn);
+            self.on_down(surplus, "another link is kept", now_ms, turn);
+            if surplus == link {
+                return;
+            }
+        }
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        (state.peer, state.session) = (Some(peer), Some(session));
+        self.sessions.insert(session, link);
+        let air = self.airs.get(&state.interface);
+        let radio = Radio {
+            patience: air.map_or(1, Air::patience),
+            run_len_max: air.map_or(RUN_LENS[0], Air::run_len_max),
+            own_name: self.config.own.0.to_vec(),
+            peer_name: peer.0.to_vec(),
+        };
+        let binding = link.0.to_vec();
+        turn.inputs.push(Input::Linked { session, peer: node_of(peer), role, binding, radio });
+    }
+
+    fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
+        let chance = self.rng.random_range(0..RETRY_MS);
+        let Some(heard) = self.peers.get_mut(&peer) else { return };
+        let wait_ms = (RETRY_MS << heard.failures.min(10)).min(RETRY_MAX_MS) + chance;
+        heard.failures += 1;
+        heard.is_dialing = false;
+        heard.retry_ms = now_ms + wait_ms;
+        heard.dial_ms = Some(heard.retry_ms);
+    }
+
+    fn on_received(&mut self, link: Link, bytes: &[u8], now_ms: u64, turn: &mut Turn) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.moved_ms = now_ms;
+        if bytes.len() > state.pace.packet_max
+            && let Some(air) = self.airs.get_mut(&state.interface)
+        {
+            // What the stack asked for and proved to get it.
+            let (_, answers) = resource_len(bytes.len());
+            air.spend(answers, now_ms);
+        }
+        let Some(session) = state.session else { return };
+        let records = match state.stream.on_received(bytes, now_ms) {
+            Ok(records) => records,
+            Err(error) => {
+                let reason = error.to_string();
+                self.hang_up(link, now_ms, turn);
+                return self.on_down(link, &reason, now_ms, turn);
+            }
+        };
+        for record in records {
+            match state.codec.expand(&record) {
+                Ok(message) => turn.inputs.push(Input::Frame { session, message }),
+                Err(error) => {
+                    turn.inputs.push(Input::BadFrame { session, error });
+                    break;
+                }
+            }
+        }
+    }
+
+    fn on_down(&mut self, link: Link, reason: &str, now_ms: u64, turn: &mut Turn) {
+        let Some(state) = self.links.remove(&link) else { return };
+        let Some(session) = state.session else { return };
+        self.sessions.remove(&session);
+        turn.inputs.push(Input::Disconnected { session, reason: reason.to_owned() });
+        // What it lacked it still lacks: another link, if the last announce says so.
+        let chance = self.rng.random_range(0..RETRY_MS);
+        if let Some(heard) = state.peer.and_then(|peer| self.peers.get_mut(&peer))
+            && !state.is_closing()
+        {
+            heard.dial_ms = Some(now_ms + RETRY_MS / 2 + chance);
+        }
+    }
+
+    /// Takes an effect, if it is of one of its sessions.
+    pub fn handle_effect(&mut self, effect: Effect, now_ms: u64, turn: &mut Turn) {
+        match effect {
+            Effect::Send { session, frame } => {
+                let Some(link) = self.sessions.get(&session).copied() else { return };
+                let Some(state) = self.links.get_mut(&link) else { return };
+                if let Err(error) = state.push(&frame, now_ms) {
+                    self.hang_up(link, now_ms, turn);
+                    self.on_down(link, &error.to_string(), now_ms, turn);
+                }
+            }
+            Effect::Close { session, bye } => self.close(session, bye, now_ms, turn),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, session: SessionId, bye: Bye, now_ms: u64, turn: &mut Turn) {
+        let Some(link) = self.sessions.get(&session).copied() else { return };
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let has_said = bye.code == ByeCode::Done && bye.text.is_empty();
+        let is_said = !has_said && state.push(&Message::Bye(bye).encode(), now_ms).is_ok();
+        let until_ms = now_ms + 1_000 + HANDSHAKE * state.pace.packet_ms;
+        state.closing_ms = Some(if is_said { until_ms } else { now_ms });
+        self.handle_timeout(now_ms, turn);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now_ms: u64, turn: &mut Turn) {
+        self.close_links(now_ms, turn);
+        self.announce(now_ms, turn);
+        self.dial(now_ms, turn);
+        self.transmit(now_ms, turn);
+    }
+
+    /// Closes a link, which costs a packet.
+    fn hang_up(&mut self, link: Link, now_ms: u64, turn: &mut Turn) {
+        turn.orders.push(Order::Close { link });
+        let interface = self.links.get(&link).map(|state| state.interface);
+        if let Some(air) = interface.and_then(|interface| self.airs.get_mut(&interface)) {
+            air.spend(link_packet_len(1), now_ms);
+        }
+    }
+
+    fn close_links(&mut self, now_ms: u64, turn: &mut Turn) {
+        let due = |link: &LinkState| link.closes_at_ms().is_some_and(|ms| ms <= now_ms);
+        let due: Vec<Link> =
+            self.links.iter().filter(|(_, link)| due(link)).map(|(link, _)| *link).collect();
+        for link in due {
+            self.hang_up(link, now_ms, turn);
+            self.on_down(link, "closed: nothing more to say", now_ms, turn);
+        }
+    }
+
+    fn announce(&mut self, now_ms: u64, turn: &mut Turn) {
+        let announce =
+            Announce { tag: self.config.tag, top: self.own_top, events: self.own_events };
+        if self.is_paused {
+            return;
+        }
+        let jitter_ms = self.rng.random_range(0..ANNOUNCE_EVERY_MS / 6);
+        let mut is_due = false;
+        for air in self.airs.values_mut().filter(|air| air.is_online) {
+            let cost_ms = air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
+            let has_changed = air.announced.is_some_and(|last| last.top != announce.top);
+            let pause_ms = ANNOUNCE_SHARE * cost_ms;
+            let changed_ms = air.announced_ms.filter(|_| has_changed).map(|ms| ms + pause_ms);
+            air.next_announce_ms =
+                changed_ms.map_or(air.next_announce_ms, |ms| ms.min(air.next_announce_ms));
+            is_due |= air.next_announce_ms <= now_ms
+                && air.busy_until_ms <= now_ms
+                && air.budget.when(cost_ms, now_ms) == Some(now_ms);
+        }
+        if !is_due {
+            return;
+        }
+        // The stack announces on all interfaces.
+        for air in self.airs.values_mut().filter(|air| air.is_online) {
+            air.spend(ANNOUNCE_LEN + LEN_MAX, now_ms);
+            let pause_ms = ANNOUNCE_SHARE * air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
+            (air.announced, air.announced_ms) = (Some(announce), Some(now_ms));
+            air.next_announce_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
+        }
+        turn.orders.push(Order::Announce { service: Service::Feed, app_data: announce.encode() });
+    }
+
+    fn dial(&mut self, now_ms: u64, turn: &mut Turn) {
+        if self.is_paused {
+            return;
+        }
+        let linked: Vec<Peer> = self.links.values().filter_map(|link| link.peer).collect();
+        let dialing = self.peers.values().filter(|heard| heard.is_dialing);
+        let mut dialing: Vec<Interface> = dialing.map(|heard| heard.interface).collect();
+        let hubs = self.hubs(now_ms);
+        for (peer, heard) in &mut self.peers {
+            let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
+            if hubs.get(&heard.interface) != Some(peer)
+                && heard.dial_ms.is_some_and(|ms| ms + SETTLE * spread_ms(channel) > now_ms)
+            {
+                continue;
+            }
+            if heard.dial_ms.is_none_or(|ms| ms > now_ms) || heard.is_dialing {
+                continue;
+            }
+            // One at a time: what comes over it may be all that lacks.
+            let is_busy =
+                |link: &LinkState| link.interface == heard.interface && link.is_new(now_ms);
+            if dialing.contains(&heard.interface) || self.links.values().any(is_busy) {
+                continue;
+            }
+            if heard.announce.top == self.own_top || linked.contains(peer) {
+                heard.dial_ms = None;
+                continue;
+            }
+            let Some(air) = self.airs.get_mut(&heard.interface) else { continue };
+            let cost_ms = air.channel.packet_ms(LINK_REQUEST_LEN);
+            let may = air.is_online
+                && air.busy_until_ms <= now_ms
+                && self.links.len() < LINKS_MAX
+                && air.budget.when(cost_ms, now_ms) == Some(now_ms);
+            if may {
+                air.spend(LINK_REQUEST_LEN, now_ms);
+                (heard.is_dialing, heard.dial_ms) = (true, None);
+                dialing.push(heard.interface);
+                turn.orders.push(Order::Open { service: Service::Feed, peer: *peer });
+            }
+        }
+    }
+
+    /// What goes next on each interface: of all links the one with the most urgent.
+    fn transmit(&mut self, now_ms: u64, turn: &mut Turn) {
+        loop {
+            let next =
+                self.links.iter().filter_map(|(link, state)| {
+                    let len = state.stream.next_len(now_ms)?;
+                    let air = self.airs.get(&state.interface)?;
+                    let class = state.class();
+                    (air.may(len, state.pace.packet_max, class, now_ms) == Some(now_ms))
+                        .then_some((class, state.moved_ms, *link))
+                });
+            let Some((_, _, link)) = next.min() else { return };
+            let Some(state) = self.links.get_mut(&link) else { return };
+            match state.next(now_ms) {
+                Ok(Some((out, sent))) => {
+                    if let Some(air) = self.airs.get_mut(&state.interface) {
+                        air.spend_ms(air.cost_ms(out.bytes.len(), state.pace.packet_max), now_ms);
+                    }
+                    if let Some(session) = state.session.filter(|_| sent > 0) {
+                        turn.inputs.push(Input::Sent { session, bytes: sent });
+                    }
+                    turn.orders.push(Order::Send { link, token: out.token, bytes: out.bytes });
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    self.hang_up(link, now_ms, turn);
+                    self.on_down(link, &error.to_string(), now_ms, turn);
+                }
+            }
+        }
+    }
+
+    /// The stack is gone: all sessions are over.
+    pub fn end(&mut self, bye: &Bye, turn: &mut Turn) {
+        let links: Vec<Link> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.on_down(link, &bye.text, 0, turn));
+    }
+
+    /// When [`Station::handle_timeout`] has something to do, if nothing else happens.
+    pub fn next_timeout_ms(&self, now_ms: u64) -> Option<u64> {
+        let links = self.links.values().flat_map(|state| {
+            let air = self.airs.get(&state.interface);
+            let due_ms = state.stream.next_timeout_ms().map(|ms| ms.max(now_ms));
+            let sends_ms = due_ms.zip(air).and_then(|(due_ms, air)| {
+                let len = state.stream.next_len(due_ms)?;
+                air.may(len, state.pace.packet_max, state.class(), due_ms)
+            });
+            [sends_ms, state.closes_at_ms()]
+        });
+        // When so long a packet may go that was due then; one that will never go waits for nothing.
+        let free_ms = |interface: &Interface, len: usize, due_ms: u64| {
+            let air = self.airs.get(interface).filter(|air| air.is_online)?;
+            let at_ms = due_ms.max(air.busy_until_ms).max(now_ms);
+            air.budget.when(air.channel.packet_ms(len), at_ms)
+        };
+        let new_until = |interface: &Interface| {
+            let links = self.links.values().filter(|link| link.interface == *interface);
+            links.filter(|link| link.is_new(now_ms)).map(LinkState::new_until_ms).max()
+        };
+        let dialing = |interface: &Interface| {
+            self.peers.values().any(|heard| heard.is_dialing && heard.interface == *interface)
+        };
+        let hubs = self.hubs(now_ms);
+        let waiting = self.peers.iter().filter(|(_, heard)| !heard.is_dialing);
+        let dials = waiting.filter(|(_, heard)| !dialing(&heard.interface)).map(|(peer, heard)| {
+            let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
+            let is_hub = hubs.get(&heard.interface) == Some(peer);
+            let settle_ms = if is_hub { 0 } else { SETTLE * spread_ms(channel) };
+            let new_ms = new_until(&heard.interface).unwrap_or(0);
+            let due_ms = (heard.dial_ms? + settle_ms).max(new_ms);
+            free_ms(&heard.interface, LINK_REQUEST_LEN, due_ms)
+        });
+        let announces = self.airs.iter().map(|(interface, air)| {
+            free_ms(interface, ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms)
+        });
+        let own = dials.chain(announces).filter(|_| !self.is_paused);
+        links.chain(own).flatten().min()
+    }
+
+    /// The interfaces, for people.
+    pub fn interfaces(&self, now_ms: u64) -> Vec<InterfaceStatus> {
+        let status = |(interface, air): (&Interface, &Air)| {
+            let mut queued = Queued::default();
+            for link in self.links.values().filter(|link| link.interface == *interface) {
+                link.count_queued(&mut queued);
+            }
+            InterfaceStatus {
+                name: air.name.clone(),
+                is_online: air.is_online,
+                used_ms: air.budget.used_ms(now_ms),
+                left_ms: air.budget.left_ms(now_ms),
+                bitrate: Some(air.bitrate).filter(|bits| *bits < RADIO_BITRATE_MAX),
+                queued,
+            }
+        };
+        self.airs.iter().map(status).collect()
+    }
+
+    /// The peers that were heard, for people.
+    pub fn peers(&self, now_ms: u64) -> Vec<PeerStatus> {
+        let is_linked = |peer: &Peer| {
+            self.links.values().any(|link| link.peer == Some(*peer) && link.session.is_some())
+        };
+        let status = |(peer, heard): (&Peer, &Heard)| PeerStatus {
+            peer: *peer,
+            events: heard.announce.events,
+            is_equal: heard.announce.top == self.own_top,
+            hops: heard.hops,
+            age_ms: now_ms.saturating_sub(heard.heard_ms),
+            is_linked: is_linked(peer),
+        };
+        self.peers.iter().map(status).collect()
+    }
+}
+
+/// What stands for a peer among nodes: it is none of the transport's, and is dialed by nobody.
+fn node_of(peer: Peer) -> NodeId {
+    NodeId(derive("radio peer", &peer.0))
+}
+
+/// The longest Resource of which an hour has room for some.
+fn resource_max(channel: Channel, share_ms: u64) -> usize {
+    let fits = |len: &usize| channel.bytes_ms(resource_len(*len).0) <= share_ms / RESOURCES_AN_HOUR;
+    [RESOURCE_MAX, RESOURCE_MAX / 2, RESOURCE_FROM].into_iter().find(fits).unwrap_or(0)
+}
+
+fn spread_ms(channel: Channel) -> u64 {
+    (SPREAD * channel.packet_ms(ANNOUNCE_LEN + LEN_MAX)).max(SPREAD_MIN_MS)
+}
+
+impl Air {
+    /// How many times longer things take here than elsewhere, waiting for the next hour included.
+    fn patience(&self) -> u64 {
+        let air_ms = self.channel.bytes_ms(16 << 10);
+        let took_ms = match self.budget.share_ms() {
+            u64::MAX => air_ms,
+            share_ms => air_ms.saturating_mul(HOUR_MS / share_ms.max(1)),
+        };
+        took_ms / USUAL_MS + 1
+    }
+
+    fn run_len_max(&self) -> usize {
+        let most_ms = self.budget.share_ms() / RUNS_AN_HOUR;
+        let fits = |len: &usize| self.channel.bytes_ms(*len) <= most_ms;
+        RUN_LENS.into_iter().find(fits).unwrap_or(RUN_LENS[3])
+    }
+
+    fn spend(&mut self, len: usize, now_ms: u64) {
+        self.spend_ms(self.channel.packet_ms(len), now_ms);
+    }
+
+    fn spend_ms(&mut self, cost_ms: u64, now_ms: u64) {
+        self.budget.spend(cost_ms, now_ms);
+        // On a wire nobody waits for another.
+        let gap_ms = if cost_ms > 1 { GAP_MS } else { 0 };
+        self.busy_until_ms = self.busy_until_ms.max(now_ms) + cost_ms.saturating_sub(1) + gap_ms;
+    }
+
+    fn cost_ms(&self, len: usize, packet_max: usize) -> u64 {
+        match len > packet_max {
+            true => self.channel.bytes_ms(resource_len(len).0),
+            false => self.channel.packet_ms(link_packet_len(len)),
+        }
+    }
+
+    /// When so many bytes of a class may go.
+    fn may(&self, len: usize, packet_max: usize, class: Class, now_ms: u64) -> Option<u64> {
+        if !self.is_online {
+            return None;
+        }
+        let reserve = match class {
+            Class::Control => 0,
+            Class::News => RESERVE_NEWS,
+            Class::History => RESERVE_HISTORY,
+        };
+        let cost_ms = self.cost_ms(len, packet_max) + self.budget.share_ms() / 100 * reserve;
+        let at_ms = self.budget.when(cost_ms, now_ms)?;
+        Some(at_ms.max(self.busy_until_ms))
+    }
+}
