@@ -12,6 +12,7 @@ mod hostile;
 mod network;
 mod node;
 mod platter;
+pub mod radio;
 mod storage;
 mod trace;
 mod weather;

@@ -1,0 +1,347 @@
+//! Nodes that have nothing but a radio: the real replica, session and station on a simulated channel.
+//!
+//! What is real: what a node says and when, every byte of it, what its store holds, airtime by the
+//! formula of the modem. What isn't: Reticulum's own cryptography and routing; its packets have the
+//! lengths and steps of the reference.
+
+mod channel;
+mod stack;
+
+use std::collections::BTreeMap;
+
+use mosaik_core::{
+    event::{Draft, Hasher, Kind},
+    id::AuthorId,
+    key::Network,
+    trie::Prefix,
+};
+use mosaik_proto::{
+    carrier::{Effect, Input, Now},
+    peers::SESSIONS_KEPT,
+    replica::{Config, Replica},
+};
+use mosaik_reticulum::{
+    airtime::{Channel, HOUR_MS},
+    stack::{Interface, Report},
+    station::{Station, StationConfig, Turn},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use self::channel::Used;
+use self::{
+    channel::Air,
+    stack::{Packet, Stack},
+};
+use crate::{
+    cluster::EPOCH_MS,
+    storage::{Backing, Storage},
+};
+
+/// What an island is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Nodes, 2 to 30.
+    pub nodes: usize,
+    /// How fast the one channel is.
+    pub channel: Channel,
+    /// Bits a second that the stations take it for.
+    pub bitrate: u32,
+    /// Packets that a receiver loses, in thousandths.
+    pub loss: u32,
+    /// Pairs that don't hear each other.
+    pub deaf: Vec<(usize, usize)>,
+    /// The share of an hour that each may send, in thousandths.
+    pub share: u32,
+    /// Where chance begins.
+    pub seed: u64,
+}
+
+impl Setup {
+    /// Two nodes side by side that lose nothing and may always send.
+    pub fn pair(channel: Channel, bitrate: u32, seed: u64) -> Self {
+        Self { nodes: 2, channel, bitrate, loss: 0, deaf: Vec::new(), share: 1000, seed }
+    }
+}
+
+struct Node {
+    replica: Replica,
+    storage: Storage,
+    station: Station,
+    stack: Stack,
+    /// It transmits until then.
+    busy_until_ms: u64,
+    /// It looks at the channel again then.
+    looks_ms: u64,
+    token: u64,
+}
+
+/// See the module's head.
+pub struct Island {
+    nodes: Vec<Node>,
+    air: Air,
+    /// What is on air: by its end and a number, who, since when, what.
+    flying: BTreeMap<(u64, u64), (usize, u64, Packet)>,
+    now_ms: u64,
+    count: u64,
+    rng: ChaCha8Rng,
+}
+
+impl std::fmt::Debug for Island {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Island").field("now_ms", &self.now_ms).finish_non_exhaustive()
+    }
+}
+
+impl Island {
+    /// Nodes that have just started and hold nothing.
+    pub fn new(setup: &Setup) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(setup.seed);
+        let keys = Network::Public("island".into()).keys();
+        let packet_ms = setup.channel.packet_ms(500);
+        let node = |index: usize| {
+            let mut storage = Storage::new(Backing::Model, keys.fingerprint);
+            let config = Config {
+                keys: keys.clone(),
+                node_key: ed25519_dalek::SigningKey::from_bytes(&[100 + index as u8; 32]),
+                author_key: ed25519_dalek::SigningKey::from_bytes(&[200 + index as u8; 32]),
+                author_is_new: true,
+                name: format!("n{index}"),
+                software: "mosaik-sim".into(),
+                sync_interval_ms: 60_000,
+                sync_jitter_ms: 30_000,
+                sessions_kept: SESSIONS_KEPT,
+                authors_max: 10_000,
+                clock_floor_ms: EPOCH_MS / 2,
+                seed: rng.random(),
+            };
+            let now = Now { mono_ms: 0, wall_ms: EPOCH_MS };
+            let opened = storage.write(None, |book| Replica::open(config, now, book));
+            Node {
+                replica: opened.expect("a storage that works"),
+                storage,
+                station: Station::new(StationConfig {
+                    own: stack::peer(index),
+                    tag: keys.radio,
+                    hasher: Hasher::new(&keys.fingerprint),
+                    share: setup.share,
+                    bitrate: Some(setup.bitrate),
+                    seed: rng.random(),
+                }),
+                stack: Stack::new(index, packet_ms),
+                busy_until_ms: 0,
+                looks_ms: 0,
+                token: 0,
+            }
+        };
+        let nodes = (0..setup.nodes).map(node).collect();
+        let air = Air::new(setup.channel, setup.loss, setup.deaf.clone());
+        let mut island = Self { nodes, air, flying: BTreeMap::new(), now_ms: 0, count: 0, rng };
+        for index in 0..setup.nodes {
+            let interface = Report::Interface {
+                interface: Interface(0),
+                name: "radio".into(),
+                bitrate: Some(setup.bitrate),
+                online: true,
+            };
+            island.report(index, vec![interface]);
+        }
+        island
+    }
+
+    /// A node writes so many events of so many random bytes, each by itself as a person would.
+    pub fn write(&mut self, node: usize, events: usize, len: usize) {
+        for _ in 0..events {
+            let payload = (0..len).map(|_| self.rng.random()).collect();
+            let kind = Kind::new("reading").expect("a kind");
+            let drafts = vec![Draft::new(kind, payload).expect("a short payload")];
+            self.nodes[node].token += 1;
+            let token = self.nodes[node].token;
+            self.inputs(node, vec![Input::Append { token, drafts }]);
+        }
+    }
+
+    /// Runs until all nodes hold the same; gives the time, in milliseconds of this island. None if that
+    /// takes longer than `max_ms`.
+    pub fn converge(&mut self, max_ms: u64) -> Option<u64> {
+        let end_ms = self.now_ms + max_ms;
+        while !self.is_equal() {
+            if !self.turn(end_ms) {
+                return None;
+            }
+        }
+        Some(self.now_ms)
+    }
+
+    /// Runs for so long.
+    pub fn run(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        while self.turn(end_ms) {}
+        self.now_ms = end_ms;
+    }
+
+    /// Whether all hold the same.
+    pub fn is_equal(&self) -> bool {
+        let top = |node: &Node| node.replica.frontier().hash(&Prefix::EMPTY, &Default::default());
+        let first = top(&self.nodes[0]);
+        self.nodes.iter().all(|node| top(node) == first)
+    }
+
+    /// How many events a node holds of another's feed.
+    pub fn held(&self, node: usize, of: usize) -> u64 {
+        let author = self.author(of);
+        self.nodes[node].replica.frontier().get(&author).map_or(0, |feed| feed.greatest().seq)
+    }
+
+    fn author(&self, node: usize) -> AuthorId {
+        self.nodes[node].replica.author()
+    }
+
+    /// Milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
+    /// What was on air so far, by kind.
+    pub fn used(&self) -> BTreeMap<&'static str, Used> {
+        self.air.used.clone()
+    }
+
+    /// Bytes and milliseconds on air so far.
+    pub fn on_air(&self) -> Used {
+        self.air.used.values().fold(Used::default(), |all, used| Used {
+            packets: all.packets + used.packets,
+            bytes: all.bytes + used.bytes,
+            air_ms: all.air_ms + used.air_ms,
+        })
+    }
+
+    /// The most that one node sent in any hour, in milliseconds.
+    pub fn busiest_hour_ms(&self) -> u64 {
+        let hour = |(node, end_ms, _): &(usize, u64, u64)| {
+            let of_node = self.air.sent.iter().filter(|(of, ..)| of == node);
+            let within = of_node.filter(|(_, ms, _)| ms <= end_ms && ms + HOUR_MS > *end_ms);
+            within.map(|(.., air_ms)| air_ms).sum()
+        };
+        self.air.sent.iter().map(hour).max().unwrap_or(0)
+    }
+
+    /// Does the next thing that happens before `end_ms`; whether there was one.
+    fn turn(&mut self, end_ms: u64) -> bool {
+        let next_ms = (0..self.nodes.len()).filter_map(|index| self.next_ms(index));
+        let flying_ms = self.flying.keys().next().map(|(ms, _)| *ms);
+        let Some(next_ms) = next_ms.chain(flying_ms).min() else { return false };
+        if next_ms > end_ms {
+            return false;
+        }
+        self.now_ms = self.now_ms.max(next_ms);
+        while let Some(entry) = self.flying.first_entry()
+            && entry.key().0 <= self.now_ms
+        {
+            let (key, (from, begins_ms, packet)) = entry.remove_entry();
+            self.land(from, (begins_ms, key.0), &packet);
+        }
+        for index in 0..self.nodes.len() {
+            if self.next_ms(index).is_some_and(|ms| ms <= self.now_ms) {
+                self.wake(index);
+            }
+        }
+        true
+    }
+
+    fn next_ms(&self, index: usize) -> Option<u64> {
+        let node = &self.nodes[index];
+        let sends = !node.stack.queue.is_empty();
+        let sends_ms = sends.then_some(node.busy_until_ms.max(node.looks_ms));
+        let times = [
+            sends_ms,
+            node.stack.next_timeout_ms(),
+            node.station.next_timeout_ms(self.now_ms),
+            Some(node.replica.next_timeout_ms()),
+        ];
+        times.into_iter().flatten().min().map(|ms| ms.max(self.now_ms))
+    }
+
+    fn wake(&mut self, index: usize) {
+        let mut reports = Vec::new();
+        self.nodes[index].stack.on_timeout(self.now_ms, &mut reports);
+        self.report(index, reports);
+        if self.nodes[index].replica.next_timeout_ms() <= self.now_ms {
+            self.inputs(index, Vec::new());
+        }
+        let node = &mut self.nodes[index];
+        if node.busy_until_ms > self.now_ms || node.looks_ms > self.now_ms {
+            return;
+        }
+        let Some(packet) = node.stack.queue.front() else { return };
+        let free_ms = self.air.free_ms(index, self.now_ms, &mut self.rng);
+        if free_ms > self.now_ms {
+            return node.looks_ms = free_ms;
+        }
+        let ends_ms = self.air.begin(index, packet, self.now_ms);
+        node.busy_until_ms = ends_ms;
+        if let Some(packet) = node.stack.queue.pop_front() {
+            self.count += 1;
+            self.flying.insert((ends_ms, self.count), (index, self.now_ms, packet));
+        }
+    }
+
+    fn land(&mut self, from: usize, times: (u64, u64), packet: &Packet) {
+        for index in 0..self.nodes.len() {
+            let is_for_it = packet.to().is_none_or(|to| to == index);
+            if is_for_it && self.air.arrives(index, from, times, &mut self.rng) {
+                let mut reports = Vec::new();
+                self.nodes[index].stack.on_packet(packet.clone(), self.now_ms, &mut reports);
+                self.report(index, reports);
+            }
+        }
+    }
+
+    fn report(&mut self, index: usize, reports: Vec<Report>) {
+        let mut turn = Turn::default();
+        let node = &mut self.nodes[index];
+        for report in reports {
+            node.station.handle_report(report, self.now_ms, &mut turn);
+        }
+        node.station.handle_timeout(self.now_ms, &mut turn);
+        self.take_turn(index, turn);
+    }
+
+    fn take_turn(&mut self, index: usize, turn: Turn) {
+        let mut reports = Vec::new();
+        for order in turn.orders {
+            self.nodes[index].stack.carry(order, self.now_ms, &mut reports);
+        }
+        if !reports.is_empty() {
+            self.report(index, reports);
+        }
+        if !turn.inputs.is_empty() {
+            self.inputs(index, turn.inputs);
+        }
+    }
+
+    /// Takes, commits, sends: what the owner loop of a node does.
+    fn inputs(&mut self, index: usize, inputs: Vec<Input>) {
+        let now = Now { mono_ms: self.now_ms, wall_ms: EPOCH_MS + self.now_ms };
+        let node = &mut self.nodes[index];
+        let mut effects: Vec<Effect> = Vec::new();
+        let replica = &mut node.replica;
+        let written = node.storage.write(None, |book| {
+            replica.handle_timeout(now, book, &mut effects)?;
+            for input in inputs {
+                replica.handle(now, input, book, &mut effects)?;
+            }
+            replica.end_batch(now, book, &mut effects)
+        });
+        written.expect("a storage that works");
+        let top = replica.frontier().hash(&Prefix::EMPTY, &Default::default());
+        let events = replica.frontier().len() as u64;
+        node.station.set_state(top, events);
+        let mut turn = Turn::default();
+        for effect in effects {
+            node.station.handle_effect(effect, self.now_ms, &mut turn);
+        }
+        node.station.handle_timeout(self.now_ms, &mut turn);
+        self.take_turn(index, turn);
+    }
+}
