@@ -15,7 +15,7 @@ use mosaik_api::{
 use mosaik_core::{event::Kind, value::Value};
 use mosaik_node::{
     Node,
-    config::Config,
+    config::{Config, Percent},
     edit::Edit,
     handle::Handle,
     log::{Format, Level},
@@ -90,6 +90,10 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         rate_down: 0,
         rate_up: 0,
         connections_max: 256,
+        rns: Vec::new(),
+        rns_config: None,
+        rns_bitrate: 0,
+        rns_airtime: Percent(100),
         store_max: 0,
         retention: Vec::new(),
         attachments: Vec::new(),

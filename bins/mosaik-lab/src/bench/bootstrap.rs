@@ -24,6 +24,7 @@ mod together;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use mosaik_api::document::PeerState;
 use mosaik_core::key::SLOTS;
 
 use self::site::{Site, first_peer_s};
@@ -38,7 +39,10 @@ use super::{
     limits::{median, quantile},
     place::Place,
 };
+use crate::wait;
 
+/// How long the end of a killed process may take to be noticed: QUIC's idle time, several times.
+const MISSED_MAX: Duration = Duration::from_secs(60);
 /// How often each case is played.
 const RUNS: usize = 20;
 
@@ -166,8 +170,16 @@ pub async fn peer_cache(place: &Place, runs: usize) -> Result<Vec<Figure>> {
     first_peer_s(&cluster.nodes[1], P95_MAX_S).await?;
     let mut took = Vec::new();
     for _ in 0..runs {
+        cluster.nodes[1].kill().await?;
+        // A peer has some places for sessions, and each that died takes one until it is noticed.
+        wait::until("the killed node to be missed", MISSED_MAX, async || {
+            let client = cluster.nodes[0].client().map_err(|error| format!("{error:#}"))?;
+            let peers = client.peers().await.map_err(|error| error.to_string())?.peers;
+            let connected = peers.iter().filter(|peer| peer.state == PeerState::Connected).count();
+            if connected == 0 { Ok(()) } else { Err("it counts as connected".to_owned()) }
+        })
+        .await?;
         let node = &mut cluster.nodes[1];
-        node.kill().await?;
         node.launch()?;
         took.push(first_peer_s(node, P95_MAX_S).await?);
     }
