@@ -7,7 +7,10 @@
 use std::{future::Future, pin::Pin};
 
 use mosaik_net::{Net, Outlook, Path};
-use mosaik_proto::carrier::{Effect, SessionId};
+use mosaik_proto::{
+    carrier::{Effect, SessionId},
+    replica::Replica,
+};
 
 /// One kind of wire: iroh today, others beside it.
 pub(crate) trait Carrier: Send {
@@ -25,6 +28,9 @@ pub(crate) trait Carrier: Send {
 
     /// Why it carries nothing any more, if it doesn't.
     fn is_dead(&self) -> Option<String>;
+
+    /// A batch is done: what the replica holds may have changed, and so may the number of events.
+    fn note(&mut self, _replica: &Replica, _events: u64) {}
 
     /// Stays silent from now on, or speaks again. Its sessions are ended by effects.
     fn pause(&mut self, on: bool);
@@ -94,6 +100,10 @@ impl Carriers {
     /// Why those that carry nothing any more don't.
     pub(crate) fn dead(&self) -> Vec<String> {
         self.0.iter().filter_map(|carrier| carrier.is_dead()).collect()
+    }
+
+    pub(crate) fn note(&mut self, replica: &Replica, events: u64) {
+        self.0.iter_mut().for_each(|carrier| carrier.note(replica, events));
     }
 
     pub(crate) fn pause(&mut self, on: bool) {

@@ -7,6 +7,7 @@
 
 mod attachment;
 mod backup;
+mod bridge;
 mod connect;
 mod db;
 mod doctor;
@@ -108,6 +109,11 @@ pub(crate) enum Noun {
         list: SlotList,
         #[command(subcommand)]
         verb: Option<SlotVerb>,
+    },
+    /// What goes over radio: the ways into Reticulum, their airtime, and who is heard
+    Bridge {
+        #[command(subcommand)]
+        verb: Option<BridgeVerb>,
     },
     /// The newest events held, by author
     Frontier,
@@ -315,6 +321,13 @@ pub(crate) enum SlotVerb {
         #[arg(value_parser = clap::value_parser!(u8).range(0..16))]
         slot: u8,
     },
+}
+
+/// What can be done with the bridge.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BridgeVerb {
+    /// How it is (what happens without a verb)
+    Status,
 }
 
 /// What can be done with feeds.

@@ -22,14 +22,14 @@ pub use self::key::{
     ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, CONNECTIONS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS,
     Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK,
     NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS,
-    RETENTION, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    RETENTION, RNS, RNS_AIRTIME, RNS_BITRATE, RNS_CONFIG, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
     value::{
         default_name, parse_bytes, parse_connections_max, parse_host_port, parse_listen,
-        parse_name, parse_path, parse_rate, parse_relay, parse_seconds, parse_store_max,
-        parse_switch,
+        parse_name, parse_path, parse_percent, parse_rate, parse_relay, parse_rns, parse_seconds,
+        parse_store_max, parse_switch,
     },
 };
 
@@ -47,6 +47,20 @@ const METERED_SYNC_INTERVAL_S: u64 = 600;
 
 /// Connections that others may open where nothing is said. An idle one costs about 110 KB.
 const CONNECTIONS_MAX_DEFAULT: usize = 256;
+
+/// The share of its time that a radio may send where nothing is said: what most bands allow that such
+/// modems use.
+const RNS_AIRTIME_DEFAULT: Percent = Percent(10);
+
+/// A share in percent, 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent(pub u8);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
 
 /// What the program is told, once and for its whole life.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +110,14 @@ pub struct Config {
     pub rate_up: u64,
     /// Connections that others may have open to this node.
     pub connections_max: usize,
+    /// Ways into Reticulum, as `mosaik_reticulum::Via` reads them; empty: no radio.
+    pub rns: Vec<String>,
+    /// The configuration directory of the `rnsd` to use; none: the one that rns takes.
+    pub rns_config: Option<PathBuf>,
+    /// Bits a second on the air behind a way that doesn't say so itself; 0: it is a wire.
+    pub rns_bitrate: u64,
+    /// The share of its time that each radio may send, in percent.
+    pub rns_airtime: Percent,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
@@ -293,6 +315,10 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         rate_up: reading.one(&RATE_UP, parse_rate, || 0)?,
         connections_max: reading
             .one(&CONNECTIONS_MAX, parse_connections_max, || CONNECTIONS_MAX_DEFAULT)?,
+        rns: reading.list(&RNS, parse_rns)?,
+        rns_config: reading.optional_path(&RNS_CONFIG)?,
+        rns_bitrate: reading.one(&RNS_BITRATE, parse_rate, || 0)?,
+        rns_airtime: reading.one(&RNS_AIRTIME, parse_percent, || RNS_AIRTIME_DEFAULT)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {

@@ -9,7 +9,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mosaik_api::document::{Peer, Probe, Slot, State};
+use mosaik_api::{
+    SCHEMA,
+    document::{Bridge, Peer, Probe, Slot, State},
+};
 use mosaik_core::{
     feed::Tip,
     id::{AuthorId, NodeId},
@@ -279,19 +282,29 @@ pub struct Handle {
     snapshots: watch::Receiver<Snapshot>,
     arrivals: watch::Receiver<u64>,
     meters: Arc<Meters>,
+    bridge: watch::Receiver<Bridge>,
 }
 
 /// A handle, and the end that the owner serves.
-pub fn handle(beginning: Snapshot, meters: Meters) -> (Handle, Desk) {
+pub fn handle(
+    beginning: Snapshot,
+    meters: Meters,
+    bridge: watch::Receiver<Bridge>,
+) -> (Handle, Desk) {
     let (sender, inbox) = mpsc::channel(INBOX_LEN);
     let (shown, snapshots) = watch::channel(beginning);
     let (arrived, arrivals) = watch::channel(0);
     let meters = Arc::new(meters);
     let desk = Desk { inbox, snapshots: shown, arrivals: arrived, meters: meters.clone() };
-    (Handle { inbox: sender, snapshots, arrivals, meters }, desk)
+    (Handle { inbox: sender, snapshots, arrivals, meters, bridge }, desk)
 }
 
 impl Handle {
+    /// What goes over radio.
+    pub fn bridge(&self) -> Bridge {
+        Bridge { schema: SCHEMA, ..self.bridge.borrow().clone() }
+    }
+
     /// Writes, and returns when it is durable.
     ///
     /// # Errors

@@ -111,6 +111,7 @@ fn router(app: App) -> Router {
         .route("/pause", post(write::pause))
         .route("/resume", post(write::resume))
         .route("/probe", get(wait::probed).post(wait::probe))
+        .route("/bridge", get(look::bridge))
         .route("/slots", get(look::slots))
         .route("/slots/stream", get(stream::slots))
         .route("/frontier", get(look::frontier))

@@ -22,6 +22,8 @@ pub mod meters;
 pub mod node;
 mod observation;
 mod owner;
+#[cfg(feature = "reticulum")]
+mod radio;
 pub mod reads;
 pub mod record_id;
 pub mod retention;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use ed25519_dalek::SigningKey;
+use mosaik_api::document::Bridge;
 use mosaik_core::{
     id::{AuthorId, NodeId},
     key::Network,
@@ -30,12 +31,12 @@ use mosaik_proto::{
 use mosaik_store::{OpenError, Store, StoreError};
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use crate::{
     attachments::{self, Attachments},
-    carrier::Carriers,
+    carrier::{Carrier, Carriers},
     config::Config,
     dht_nodes::DhtNodes,
     directory::{Directory, DirectoryError},
@@ -68,6 +69,9 @@ pub enum StartError {
     /// What its store holds.
     #[error("what the store holds can't be read")]
     Content(#[source] ViewError<StoreError>),
+    /// Its way into Reticulum.
+    #[error("no radio")]
+    Radio(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The system gives no thread.
     #[error("no thread for the node")]
     Thread(#[source] std::io::Error),
@@ -106,6 +110,7 @@ impl Node {
         let own = directory.keys()?;
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let shelf = Arc::new(Shelf::new(directory.path().join("blobs")));
+        let radio_inbox = sender.clone();
         let net = bind(&config, &directory, &keys, own.node, &shelf, sender).await?;
         let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
         let has_pkarr_relays = !config.pkarr_relays.is_empty() && !config.lan_only;
@@ -119,6 +124,7 @@ impl Node {
             chain.metered = config.metered;
             ChainClient::spawn(chain)
         });
+        let (radio, bridge) = radio(&config, &directory, &keys, radio_inbox)?;
         let meters = chain.as_ref().map(|(chain, _)| chain.meters());
         let author_key = SigningKey::from_bytes(&own.author);
         let author = AuthorId(author_key.verifying_key().to_bytes());
@@ -130,8 +136,11 @@ impl Node {
             relays: own_addresses.relays.clone(),
             addresses: own_addresses.direct.clone(),
         };
-        let (handle, desk) =
-            handle(Snapshot::beginning(author, ticket), Meters::new(vec![net.traffic()], meters));
+        let (handle, desk) = handle(
+            Snapshot::beginning(author, ticket),
+            Meters::new(vec![net.traffic()], meters),
+            bridge,
+        );
         let reads = Reads::new(store.readers());
         let (attachments, keeper) = Attachments::new(
             handle.clone(),
@@ -146,6 +155,8 @@ impl Node {
                 meters: desk.meters.clone(),
             },
         );
+        let mut carriers: Vec<Box<dyn Carrier>> = vec![Box::new(net)];
+        carriers.extend(radio);
         let parts = Parts {
             store,
             config: replica::Config {
@@ -164,7 +175,7 @@ impl Node {
             },
             store_max: config.store_max,
             retention: config.retention,
-            carriers: Carriers::new(vec![Box::new(net)]),
+            carriers: Carriers::new(carriers),
             inputs,
             chain,
             dht_nodes,
@@ -229,6 +240,37 @@ impl Node {
         // An error says that the thread is gone: the same.
         let _ = self.stopped.await;
     }
+}
+
+/// A carrier for radio, if one is asked for, and what it shows of itself.
+type OwnRadio = (Option<Box<dyn Carrier>>, watch::Receiver<Bridge>);
+
+#[cfg(feature = "reticulum")]
+fn radio(
+    config: &Config,
+    directory: &Directory,
+    keys: &mosaik_core::key::NetworkKeys,
+    inbox: mpsc::Sender<Delivery>,
+) -> Result<OwnRadio, StartError> {
+    let (shown, bridge) = watch::channel(Bridge::default());
+    if config.rns.is_empty() {
+        return Ok((None, bridge));
+    }
+    let ways = config.rns.iter().map(|way| way.parse()).collect::<Result<Vec<_>, _>>();
+    let ways = ways.map_err(|error| StartError::Radio(Box::new(error)))?;
+    let radio = crate::radio::Radio::start(config, ways, directory.path(), keys, inbox, shown)
+        .map_err(|error| StartError::Radio(Box::new(error)))?;
+    Ok((Some(Box::new(radio)), bridge))
+}
+
+#[cfg(not(feature = "reticulum"))]
+fn radio(
+    _: &Config,
+    _: &Directory,
+    _: &mosaik_core::key::NetworkKeys,
+    _: mpsc::Sender<Delivery>,
+) -> Result<OwnRadio, StartError> {
+    Ok((None, watch::channel(Bridge::default()).1))
 }
 
 /// Which addresses the node publishes and dials.

@@ -404,6 +404,9 @@ impl Owner {
                 for effect in effects {
                     self.send(effect);
                 }
+                if let Some(replica) = &self.replica {
+                    self.carriers.note(replica, events);
+                }
                 self.tell_synced();
                 self.tell_replicated();
             }

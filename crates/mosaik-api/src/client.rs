@@ -26,9 +26,9 @@ use tokio::{net::UnixStream, sync::mpsc};
 use crate::{
     PREFIX,
     document::{
-        Attached, Attachments, BlobChanged, Conflicts, Doctor, Event, Events, Feeds, Frontier,
-        Identity, Imported, ImportedMeshlog, Paused, PeerChanged, Peers, Pinged, Probe, Record,
-        Records, Slots, Status, View, Waited, Written,
+        Attached, Attachments, BlobChanged, Bridge, Conflicts, Doctor, Event, Events, Feeds,
+        Frontier, Identity, Imported, ImportedMeshlog, Paused, PeerChanged, Peers, Pinged, Probe,
+        Record, Records, Slots, Status, View, Waited, Written,
     },
     failure::{Failure, FailureDocument},
     request::{
@@ -126,6 +126,11 @@ impl Client {
     /// The peers that it knows.
     pub async fn peers(&self) -> Result<Peers, ClientError> {
         self.get("/peers").await
+    }
+
+    /// What goes over radio.
+    pub async fn bridge(&self) -> Result<Bridge, ClientError> {
+        self.get("/bridge").await
     }
 
     /// The slots of its network, as last seen.

@@ -412,6 +412,57 @@ impl PeerState {
     }
 }
 
+/// `GET /bridge`: what goes over radio.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// The version of this document.
+    pub schema: u32,
+    /// This node's identity hash in Reticulum, 32 hex digits; none without a bridge.
+    pub identity: Option<String>,
+    /// Its ways into Reticulum.
+    pub interfaces: Vec<BridgeInterface>,
+    /// Nodes of this network that were heard there.
+    pub peers: Vec<BridgePeer>,
+}
+
+/// A way into Reticulum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeInterface {
+    /// As in the settings.
+    pub name: String,
+    /// Whether it can send.
+    pub online: bool,
+    /// Bits a second that it is reckoned at; none: it is a wire.
+    pub bitrate: Option<u32>,
+    /// Milliseconds on air in the last hour, as reckoned.
+    pub airtime_used_ms: u64,
+    /// Milliseconds on air that are left in this hour; none without a limit.
+    pub airtime_left_ms: Option<u64>,
+    /// Bytes that wait: greetings, comparisons and wants.
+    pub queued_control: u64,
+    /// Bytes that wait: events of now.
+    pub queued_news: u64,
+    /// Bytes that wait: events of before.
+    pub queued_history: u64,
+}
+
+/// A node that was heard over radio.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgePeer {
+    /// Its identity hash, 32 hex digits.
+    pub identity: String,
+    /// Events that it announced.
+    pub events: u64,
+    /// Whether it announced that it holds what this node holds.
+    pub in_sync: bool,
+    /// Transport nodes in between.
+    pub hops: u8,
+    /// Milliseconds since it was heard.
+    pub heard_ms: u64,
+    /// Whether there is a session with it.
+    pub linked: bool,
+}
+
 /// `GET /slots`, and each line of `GET /slots/stream`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slots {

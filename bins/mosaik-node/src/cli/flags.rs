@@ -91,6 +91,18 @@ pub(crate) struct RunFlags {
     /// Connections that others may have open to this node [default: 256]
     #[arg(long, value_name = "N", help_heading = NODE)]
     connections_max: Option<String>,
+    /// A way into Reticulum, for radio: rnsd, tcp://HOST:PORT, serial:DEVICE, ... [default: none]
+    #[arg(long, value_name = "WAY", help_heading = NODE)]
+    rns: Vec<String>,
+    /// The configuration directory of the rnsd to use [default: the one that rns takes]
+    #[arg(long, value_name = "DIR", requires = "rns", help_heading = NODE)]
+    rns_config: Option<PathBuf>,
+    /// Bits a second on the air, where the way doesn't say so itself [default: it is a wire]
+    #[arg(long, value_name = "BITS", requires = "rns", help_heading = NODE)]
+    rns_bitrate: Option<String>,
+    /// The share of its time that each radio may send, as the band allows: 1% or 10% [default: 10%]
+    #[arg(long, value_name = "PERCENT", requires = "rns", help_heading = NODE)]
+    rns_airtime: Option<String>,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -149,6 +161,10 @@ impl RunFlags {
             rate_down: self.rate_down.or(weaker.rate_down),
             rate_up: self.rate_up.or(weaker.rate_up),
             connections_max: self.connections_max.or(weaker.connections_max),
+            rns: either(self.rns, weaker.rns),
+            rns_config: self.rns_config.or(weaker.rns_config),
+            rns_bitrate: self.rns_bitrate.or(weaker.rns_bitrate),
+            rns_airtime: self.rns_airtime.or(weaker.rns_airtime),
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -176,7 +192,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 31] = [
+    let said: [(&config::Key, Vec<String>); 35] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -200,6 +216,10 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RATE_DOWN, text(&run.rate_down)),
         (&config::RATE_UP, text(&run.rate_up)),
         (&config::CONNECTIONS_MAX, text(&run.connections_max)),
+        (&config::RNS, run.rns.clone()),
+        (&config::RNS_CONFIG, path(&run.rns_config)),
+        (&config::RNS_BITRATE, text(&run.rns_bitrate)),
+        (&config::RNS_AIRTIME, text(&run.rns_airtime)),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

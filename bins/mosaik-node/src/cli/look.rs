@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use super::{
     EventList, EventVerb, Failed, FeedVerb, FileFormat, Noun, Place, RecordList, RecordVerb,
     attachment::{self, size_text},
-    connect,
+    bridge, connect,
     db::{self, Keeper},
     nothing_before_the_verb,
     output::{count, named, note, plain, print, print_bytes, print_json, print_table},
@@ -36,6 +36,7 @@ pub(super) async fn look(client: &Client, noun: Noun, json: bool) -> Result<(), 
         Noun::Id { ticket } => identity(client, ticket, json).await,
         Noun::Peer { .. } => peers(client.peers().await?, json),
         Noun::Slot { list, verb } => slots::slots(client, list, verb, json).await,
+        Noun::Bridge { .. } => bridge::bridge(client, json).await,
         Noun::Frontier => frontier(client, json).await,
         Noun::Feed { verb } => {
             let mut feeds = client.feeds().await?;

@@ -76,6 +76,14 @@ pub const METERED: Key = key("metered", "MOSAIK_METERED", Kind::Switch);
 pub const RATE_UP: Key = key("rate_up", "MOSAIK_RATE_UP", Kind::Number);
 /// Connections that others may have open.
 pub const CONNECTIONS_MAX: Key = key("connections_max", "MOSAIK_CONNECTIONS_MAX", Kind::Number);
+/// Ways into Reticulum.
+pub const RNS: Key = key("rns", "MOSAIK_RNS", Kind::List);
+/// Where the `rnsd` to use is configured.
+pub const RNS_CONFIG: Key = key("rns_config", "MOSAIK_RNS_CONFIG", Kind::Text);
+/// Bits a second on the air.
+pub const RNS_BITRATE: Key = key("rns_bitrate", "MOSAIK_RNS_BITRATE", Kind::Number);
+/// The share of its time that each radio may send.
+pub const RNS_AIRTIME: Key = key("rns_airtime", "MOSAIK_RNS_AIRTIME", Kind::Text);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
@@ -94,7 +102,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 31] = [
+pub const KEYS: [&Key; 35] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -118,6 +126,10 @@ pub const KEYS: [&Key; 31] = [
     &RATE_DOWN,
     &RATE_UP,
     &CONNECTIONS_MAX,
+    &RNS,
+    &RNS_CONFIG,
+    &RNS_BITRATE,
+    &RNS_AIRTIME,
     &STORE_MAX,
     &RETENTION,
     &ATTACHMENTS,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 29] = [
+const SAMPLES: [(&str, &str, &str); 33] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -25,6 +25,10 @@ const SAMPLES: [(&str, &str, &str); 29] = [
     ("rate_down", "1000", "2000"),
     ("rate_up", "3000", "4000"),
     ("connections_max", "1", "4096"),
+    ("rns", "rnsd", "tcp://192.0.2.1:4242"),
+    ("rns_config", "/e", "/f"),
+    ("rns_bitrate", "3125", "1200"),
+    ("rns_airtime", "1%", "100%"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),

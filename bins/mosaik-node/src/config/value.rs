@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use super::Percent;
+
 /// Bytes of a node's name: what `Hello` carries.
 const NAME_LEN_MAX: usize = 64;
 
@@ -87,6 +89,24 @@ pub(super) fn parse_store_max(text: &str) -> Result<u64, String> {
 
 pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give whole bytes; 0 is no limit".into())
+}
+
+pub(super) fn parse_percent(text: &str) -> Result<Percent, String> {
+    match text.strip_suffix('%').unwrap_or(text).trim_end().parse() {
+        Ok(percent @ 1..=100) => Ok(Percent(percent)),
+        _ => Err("give whole percents, 1% to 100%; 100% is no limit".into()),
+    }
+}
+
+#[cfg(feature = "reticulum")]
+pub(super) fn parse_rns(text: &str) -> Result<String, String> {
+    let way = text.parse::<mosaik_reticulum::Via>().map_err(|error| error.to_string())?;
+    Ok(way.to_string())
+}
+
+#[cfg(not(feature = "reticulum"))]
+pub(super) fn parse_rns(_: &str) -> Result<String, String> {
+    Err("this mosaik-node was built without the Reticulum bridge".into())
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {

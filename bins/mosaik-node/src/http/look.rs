@@ -14,8 +14,8 @@ use axum::{
 use mosaik_api::{
     SCHEMA,
     document::{
-        Conflicts, Doctor, Events, Feeds, Frontier, Identity, NetworkName, PeerState, Peers,
-        Record, Records, Slots, Status, Traffic, View,
+        Bridge, Conflicts, Doctor, Events, Feeds, Frontier, Identity, NetworkName, PeerState,
+        Peers, Record, Records, Slots, Status, Traffic, View,
     },
     failure::Code,
 };
@@ -149,6 +149,11 @@ pub(super) async fn identity(State(app): State<App>) -> Json<Identity> {
 
 pub(super) async fn peers(State(app): State<App>) -> Answer<Peers> {
     Ok(Json(Peers { schema: SCHEMA, peers: app.handle.peers().await? }))
+}
+
+/// What goes over radio.
+pub(super) async fn bridge(State(app): State<App>) -> Json<Bridge> {
+    Json(app.handle.bridge())
 }
 
 pub(super) async fn slots(State(app): State<App>) -> Json<Slots> {

@@ -77,8 +77,9 @@ impl TestNode {
         let replica = opened.expect("an empty store");
         let reads = Reads::new(store.readers());
         let ticket = Ticket { node, relays: Vec::new(), addresses: Vec::new() };
+        let (_, bridge) = tokio::sync::watch::channel(Default::default());
         let (handle, Desk { mut inbox, snapshots: show, arrivals, meters }) =
-            handle(Snapshot::beginning(replica.author(), ticket), Meters::default());
+            handle(Snapshot::beginning(replica.author(), ticket), Meters::default(), bridge);
         let parts = attachments::Parts {
             shelf: Arc::new(Shelf::new(directory.path().join("blobs"))),
             fetcher: None,

@@ -1,0 +1,259 @@
+//! The radio of a node: a station that decides, and the Reticulum stack that does.
+//!
+//! Invariants:
+//! - One task holds both. What the owner tells it waits in a queue that the sessions themselves bound.
+//! - Inputs go to the owner in order; while its inbox is full the radio waits, nobody else.
+
+use std::{future::Future, path::Path as FilePath, pin::Pin, time::Instant};
+
+use mosaik_api::document::{Bridge, BridgeInterface, BridgePeer};
+use mosaik_core::{event::Hasher, key::NetworkKeys, trie::Prefix};
+use mosaik_net::{Delivery, Outlook, Path};
+use mosaik_proto::{
+    carrier::{Effect, SessionId},
+    message::{Bye, ByeCode},
+    replica::Replica,
+};
+use mosaik_reticulum::{
+    Via,
+    airtime::{Channel, HOUR_MS},
+    prns::{Ceiling, Prns, PrnsConfig, StartError, Way},
+    stack::{Peer, Report},
+    station::{Station, StationConfig, Turn},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Duration, sleep_until, timeout},
+};
+use tracing::{debug, warn};
+
+use crate::{carrier::Carrier, config::Config};
+
+/// The file of the identity in Reticulum, in the network's directory.
+const IDENTITY_FILE: &str = "reticulum.key";
+/// Bytes of a Resource that is taken: a segment of the stream, with room.
+const RESOURCE_MAX: usize = 64 << 10;
+/// How often what is shown is put together anew, though nothing happened: ages grow.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+/// How long goodbyes may take.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// What the owner tells the radio.
+enum Told {
+    Effect(Effect),
+    Held { top: [u8; 16], events: u64 },
+    Pause(bool),
+    Close,
+}
+
+/// See the module's head.
+pub(crate) struct Radio {
+    told: mpsc::UnboundedSender<Told>,
+    task: JoinHandle<()>,
+    held: Option<([u8; 16], u64)>,
+}
+
+impl Radio {
+    /// Starts it; what it shows of itself goes to `shown`.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], mostly because a way into Reticulum can't be taken.
+    pub(crate) fn start(
+        config: &Config,
+        ways: Vec<Via>,
+        directory: &FilePath,
+        keys: &NetworkKeys,
+        inbox: mpsc::Sender<Delivery>,
+        shown: watch::Sender<Bridge>,
+    ) -> Result<Self, StartError> {
+        let bitrate = u32::try_from(config.rns_bitrate).ok().filter(|bits| *bits > 0);
+        let share = u32::from(config.rns_airtime.0) * 10;
+        let ceiling = bitrate.filter(|_| share < 1000).map(|bits| ceiling(bits, share));
+        let stack = PrnsConfig {
+            identity: directory.join(IDENTITY_FILE),
+            ways: ways.into_iter().map(|via| Way { via, ceiling }).collect(),
+            rns_config: config.rns_config.clone(),
+            meshlog: false,
+            resource_len_max: RESOURCE_MAX,
+        };
+        let (prns, reports) = Prns::start(stack)?;
+        let own = prns.identity().peer();
+        let station = Station::new(StationConfig {
+            own,
+            tag: keys.radio,
+            hasher: Hasher::new(&keys.fingerprint),
+            share,
+            bitrate,
+            seed: rand::random(),
+        });
+        let (told, commands) = mpsc::unbounded_channel();
+        let started = Instant::now();
+        let task = Task { prns, reports, commands, station, own, inbox, shown, started };
+        Ok(Self { told, task: tokio::spawn(task.run()), held: None })
+    }
+}
+
+/// What the stack may send in an hour whatever makes it: it answers strangers by itself.
+fn ceiling(bitrate: u32, share: u32) -> Ceiling {
+    let channel = Channel::of_bitrate(bitrate);
+    let [one_ms, whole_ms] = [1, 500].map(|len| channel.packet_ms(len));
+    Ceiling {
+        byte_ns: whole_ms.saturating_sub(one_ms) * 1_000_000 / 499,
+        packet_us: one_ms * 1000,
+        an_hour: Duration::from_millis(HOUR_MS / 1000 * u64::from(share)),
+    }
+}
+
+impl Carrier for Radio {
+    fn carry(&mut self, effect: Effect) {
+        let is_of_session = matches!(effect, Effect::Send { .. } | Effect::Close { .. });
+        if is_of_session {
+            // The task ends with the carrier, and not before.
+            let _ = self.told.send(Told::Effect(effect));
+        }
+    }
+
+    fn path(&self, _: SessionId) -> Option<Path> {
+        None
+    }
+
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn outlook(&self) -> Option<Outlook> {
+        None
+    }
+
+    fn is_dead(&self) -> Option<String> {
+        let ended = self.task.is_finished();
+        ended.then(|| "the Reticulum stack has ended: start the node anew".to_owned())
+    }
+
+    fn note(&mut self, replica: &Replica, events: u64) {
+        let top = replica.frontier().hash(&Prefix::EMPTY, &Default::default());
+        if self.held.replace((top, events)) != Some((top, events)) {
+            let _ = self.told.send(Told::Held { top, events });
+        }
+    }
+
+    fn pause(&mut self, on: bool) {
+        let _ = self.told.send(Told::Pause(on));
+    }
+
+    fn close(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            let _ = self.told.send(Told::Close);
+            if timeout(CLOSE_MAX, &mut self.task).await.is_err() {
+                self.task.abort();
+            }
+        })
+    }
+}
+
+struct Task {
+    prns: Prns,
+    reports: mpsc::Receiver<Report>,
+    commands: mpsc::UnboundedReceiver<Told>,
+    station: Station,
+    own: Peer,
+    inbox: mpsc::Sender<Delivery>,
+    shown: watch::Sender<Bridge>,
+    started: Instant,
+}
+
+impl Task {
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    async fn run(mut self) {
+        let mut show_at = self.started;
+        loop {
+            let timeout_ms = self.station.next_timeout_ms(self.now_ms());
+            let due = timeout_ms.and_then(|ms| self.started.checked_add(Duration::from_millis(ms)));
+            let wake = due.map_or(show_at, |due| due.min(show_at));
+            let mut turn = Turn::default();
+            tokio::select! {
+                report = self.reports.recv() => match report {
+                    Some(report) => self.take_report(report, &mut turn),
+                    None => break warn!("the Reticulum stack has ended"),
+                },
+                told = self.commands.recv() => match told {
+                    Some(Told::Effect(effect)) => {
+                        self.station.handle_effect(effect, self.now_ms(), &mut turn);
+                    }
+                    Some(Told::Held { top, events }) => self.station.set_state(top, events),
+                    Some(Told::Pause(on)) => self.station.pause(on),
+                    Some(Told::Close) | None => {
+                        self.prns.close().await;
+                        return;
+                    }
+                },
+                () = sleep_until(wake.into()) => {}
+            }
+            self.station.handle_timeout(self.now_ms(), &mut turn);
+            let Turn { orders, inputs } = turn;
+            orders.into_iter().for_each(|order| self.prns.carry(order));
+            for input in inputs {
+                if self.inbox.send(input.into()).await.is_err() {
+                    self.prns.close().await;
+                    return;
+                }
+            }
+            if show_at <= Instant::now() {
+                show_at = Instant::now() + SHOW_EVERY;
+                self.show();
+            }
+        }
+        // Sessions end with it.
+        let mut turn = Turn::default();
+        let bye = Bye::new(ByeCode::Unable, "the radio has stopped");
+        self.station.end(&bye, &mut turn);
+        for input in turn.inputs {
+            if self.inbox.send(input.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report, turn: &mut Turn) {
+        debug!(?report, "radio");
+        self.station.handle_report(report, self.now_ms(), turn);
+    }
+
+    fn show(&self) {
+        let now_ms = self.now_ms();
+        let interfaces = self.station.interfaces(now_ms).into_iter();
+        let peers = self.station.peers(now_ms).into_iter();
+        let bridge = Bridge {
+            schema: 0,
+            identity: Some(self.own.to_string()),
+            interfaces: interfaces
+                .map(|it| BridgeInterface {
+                    name: it.name,
+                    online: it.is_online,
+                    bitrate: it.bitrate,
+                    airtime_used_ms: it.used_ms,
+                    airtime_left_ms: it.left_ms,
+                    queued_control: it.queued.control,
+                    queued_news: it.queued.news,
+                    queued_history: it.queued.history,
+                })
+                .collect(),
+            peers: peers
+                .map(|it| BridgePeer {
+                    identity: it.peer.to_string(),
+                    events: it.events,
+                    in_sync: it.is_equal,
+                    hops: it.hops,
+                    heard_ms: it.age_ms,
+                    linked: it.is_linked,
+                })
+                .collect(),
+        };
+        self.shown.send_replace(bridge);
+    }
+}
