@@ -129,7 +129,10 @@ impl Channel {
     /// Milliseconds on air of many bytes in packets of the usual 500.
     pub fn bytes_ms(&self, len: usize) -> u64 {
         let whole = (len / 500) as u64 * self.packet_ms(500);
-        whole + if len % 500 == 0 { 0 } else { self.packet_ms(len % 500) }
+        match len % 500 {
+            0 => whole,
+            rest => whole + self.packet_ms(rest),
+        }
     }
 }
 

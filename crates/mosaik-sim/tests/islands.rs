@@ -37,14 +37,11 @@ fn hundred(setup: impl Fn(u64) -> Setup) -> (u64, u64, u64) {
 #[test]
 fn a_hundred_events_cost_little_more_than_themselves() {
     let (took_ms, _, bytes) = hundred(|seed| pair((Channel::Bits(1_200), 1_200), seed));
-    println!("1,200 bit/s: {took_ms} ms, {} bytes an event", bytes / 100);
     assert!(bytes / 100 <= 140, "{bytes}");
     assert!(took_ms <= 100_000, "{took_ms}");
     let (_, air_ms, _) = hundred(|seed| pair(lora(8), seed));
-    println!("SF8: {air_ms} ms on air");
     assert!(air_ms <= 45_000, "{air_ms}");
     let (_, air_ms, _) = hundred(|seed| pair(lora(10), seed));
-    println!("SF10: {air_ms} ms on air");
     assert!(air_ms <= 150_000, "{air_ms}");
 }
 
@@ -52,7 +49,6 @@ fn a_hundred_events_cost_little_more_than_themselves() {
 fn what_is_lost_costs_about_as_much_again() {
     let (_, whole_ms, _) = hundred(|seed| pair(lora(8), seed));
     let (_, lossy_ms, _) = hundred(|seed| Setup { loss: 100, ..pair(lora(8), seed) });
-    println!("SF8: {whole_ms} ms on air, {lossy_ms} where a tenth is lost");
     assert!(lossy_ms <= whole_ms * 3 / 2, "{whole_ms} {lossy_ms}");
 }
 
@@ -68,7 +64,6 @@ fn one_event_on_an_open_link_is_two_packets() {
     island.converge(HOUR_MS).expect("they are linked");
     island.run(30_000);
     let bytes = island.on_air().bytes - before;
-    println!("one event and its acknowledgement: {bytes} bytes");
     assert!(bytes <= 350, "{bytes} {:?}", island.used());
 }
 
@@ -79,7 +74,6 @@ fn five_nodes_with_an_event_each_agree_within_a_minute() {
         let mut island = Island::new(&setup);
         (0..5).for_each(|node| island.write(node, 1, 100));
         let took_ms = island.converge(HOUR_MS);
-        println!("seed {seed}: {took_ms:?} ms, {:?}", island.used());
         assert!(took_ms.is_some_and(|ms| ms <= 60_000), "seed {seed}: {took_ms:?}");
     }
 }
@@ -94,7 +88,6 @@ fn who_has_nothing_to_say_says_little() {
         let before_ms = island.on_air().air_ms;
         island.run(6 * HOUR_MS);
         let air_ms = island.on_air().air_ms - before_ms;
-        println!("{nodes} idle nodes: {} ms an hour", air_ms / 6);
         assert!(air_ms <= 6 * HOUR_MS / 1000 * share, "{nodes}: {air_ms}");
     }
 }
@@ -113,7 +106,6 @@ fn islands_converge_whatever_they_lose_and_whoever_hears_whom() {
         let mut island = Island::new(&setup);
         (0..nodes).for_each(|node| island.write(node, 1 + node % 4, 60));
         let took_ms = island.converge(12 * HOUR_MS);
-        println!("seed {seed}: {nodes} nodes, {took_ms:?} ms");
         assert!(took_ms.is_some(), "seed {seed}: {:?}", island.used());
     }
 }
@@ -125,7 +117,6 @@ fn nobody_sends_more_than_its_share_of_any_hour() {
     island.write(1, 50, 100);
     island.run(5 * HOUR_MS);
     let busiest_ms = island.busiest_hour_ms();
-    println!("the busiest hour: {busiest_ms} ms; held: {}", island.held(1, 0));
     assert!(busiest_ms <= HOUR_MS / 100, "{busiest_ms}");
     assert!(island.held(1, 0) > 0, "what fits goes");
 }
