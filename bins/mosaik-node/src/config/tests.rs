@@ -320,7 +320,7 @@ fn the_shipped_file_has_every_setting_at_its_default() {
     for line in lines {
         let uncommented = loaded(&Layer::new(), &[], Some(line)).expect(line);
         let depends_on_the_machine =
-            ["data_dir", "name", "network", "network_file", "log_dir", "relay_ca"]
+            ["data_dir", "name", "network", "network_file", "log_dir", "relay_ca", "rns_config"]
                 .iter()
                 .any(|name| line.starts_with(name));
         if !depends_on_the_machine {
