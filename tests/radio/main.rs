@@ -7,6 +7,7 @@ mod announces;
 mod hostile;
 mod links;
 mod lora;
+mod meshlog;
 mod ours;
 mod pair;
 mod python;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             links::python_opens,
         ),
         trial("links::prove_packets_of_meshlog_and_none_of_feeds", links::proofs),
+        trial("links::carry_again_after_a_silence", links::idle),
         trial("links::to_a_peer_that_was_never_heard_are_answered", links::unreachable),
         trial("resources::of_all_lengths_pass_both_ways_over_tcp", resources::over_tcp),
         trial(
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             shared::over_the_abstract_socket,
         ),
         trial("resources::between_two_of_us_pass_as_soon_as_the_link_is_up", resources::ours),
+        trial("meshlog::a_daemon_links_with_us_and_sends_its_events", meshlog::daemon),
         trial("ways::udp_carries_us", ways::udp),
         trial("ways::a_kiss_modem_carries_us", ways::kiss),
         trial("ways::a_program_carries_us", ways::pipe),

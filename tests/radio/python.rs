@@ -110,16 +110,30 @@ impl Python {
         self.expect_within(SOON, name, is).await
     }
 
+    /// Waits for the first event of one of these names.
+    pub(crate) async fn expect_any(&mut self, names: &[&str]) -> Result<Value> {
+        let is = |event: &Value| event["event"].as_str().is_some_and(|name| names.contains(&name));
+        self.expect_that(SOON, &names.join(" or "), is).await
+    }
+
     pub(crate) async fn expect_within(
         &mut self,
         limit: Duration,
         name: &str,
         is: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
+        self.expect_that(limit, name, |event| event["event"] == name && is(event)).await
+    }
+
+    async fn expect_that(
+        &mut self,
+        limit: Duration,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let deadline = Instant::now() + limit;
         loop {
-            let wanted = |event: &Value| event["event"] == name && is(event);
-            if let Some(index) = self.seen.iter().position(wanted) {
+            if let Some(index) = self.seen.iter().position(&wanted) {
                 return Ok(self.seen.remove(index));
             }
             let Ok(line) = timeout_at(deadline, self.lines.next_line()).await else {

@@ -17,7 +17,10 @@
 //!   says nothing, so packets of [`Service::Feed`] count as gone once the stack has them.
 //! - Of an interface whose connection is lost the links stay until they are stale, which takes up to
 //!   12 minutes; the other end knows them under a connection that won't come back. They are closed here.
-//! - A link is closed after its keepalives fail: clamp(RTT x 205.7, 5 s, 360 s), twice.
+//! - Each end reckons a link's keepalive from the RTT that it saw: clamp(RTT x 205.7, 5 s, 360 s). The
+//!   end that opened it sends them, and closes the link two intervals and 5 s after it heard anything. The
+//!   other answers only where its own interval since its last packet is over, so one that saw a longer
+//!   RTT answers too seldom: an idle link then falls now and then. It is up to who needs one to open it.
 //! - One Resource a link and direction: a second is refused while the first is under way.
 //! - rns offers a Resource before it knows of it, so a wish for its parts that comes at once is lost.
 //!   The stack asks again after about a second; between two of these stacks nothing is lost.
@@ -33,6 +36,7 @@ mod attach;
 mod ceiling;
 mod gate;
 mod identity;
+mod peers;
 mod rnsd;
 mod serving;
 mod tap;
@@ -346,6 +350,7 @@ impl Stack {
                     (*service, derive_destination_hash(&peer, &name), name)
                 })
                 .collect(),
+            peers: Arc::default(),
             full: Arc::new(AtomicBool::new(false)),
             events: events.clone(),
         };

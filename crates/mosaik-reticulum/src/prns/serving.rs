@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mosaik_proto::carrier::Role;
@@ -25,7 +25,7 @@ use personal_rns::{
 };
 use tokio::{
     sync::mpsc::{Receiver, Sender, UnboundedReceiver},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tracing::{debug, warn};
 
@@ -45,6 +45,10 @@ const LOOK_MS: u64 = 100;
 
 /// How long closing may take, in milliseconds: what is written then is one packet a link.
 const CLOSE_MS: u64 = 1000;
+
+/// How long interfaces have for the last frames, in milliseconds: a system call each, on a machine that
+/// may be busy.
+const FLUSH_MS: u64 = 100;
 
 /// Handshakes of others that are remembered until their link is up, or until this many followed.
 const HANDSHAKES_MAX: usize = 256;
@@ -547,6 +551,7 @@ impl Serving {
             debug!(%peer, len = app_data.len(), "an announce that is not taken in");
             return;
         }
+        self.lookout.peers.heard(&destination(service, peer), Instant::now());
         self.lookups += 1;
         let (handle, events) = (self.handle.clone(), self.lookout.events.clone());
         tokio::spawn(async move {
@@ -611,15 +616,10 @@ impl Serving {
             }
         };
         let _ = timeout(Duration::from_millis(CLOSE_MS), settled).await;
-        // The frames are with the interfaces now; they write them when they have their turn.
-        for _ in 0..TURNS {
-            tokio::task::yield_now().await;
-        }
+        // The frames are with the interfaces now, which write them when they have their turn.
+        sleep(Duration::from_millis(FLUSH_MS)).await;
     }
 }
-
-/// Turns that interfaces are given to write the last frames.
-const TURNS: usize = 64;
 
 impl Up {
     fn unanswered(&self) -> usize {

@@ -37,7 +37,7 @@ use personal_rns::{
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::trace;
 
-use super::{Event, Place, gate::Gate};
+use super::{Event, Place, gate::Gate, peers::Peers};
 use crate::stack::{Link, Service};
 
 /// Where the name's hash begins in an announce, behind the public keys.
@@ -50,10 +50,18 @@ const REQUEST_KEYS: usize = 64;
 pub(super) struct Lookout {
     /// Ours: each service with its destination and the hash of its name.
     pub(super) services: Arc<[(Service, DestinationHash, DottedNameHash)]>,
+    pub(super) peers: Arc<Peers>,
     /// Set while there are as many links as there may be.
     pub(super) full: Arc<AtomicBool>,
     /// Told before the stack sees the frame, so what follows from it is told later.
     pub(super) events: UnboundedSender<Event>,
+}
+
+impl Lookout {
+    /// Whether this is the hash of a service's name that we have too.
+    fn names(&self, hash: &[u8; 10]) -> bool {
+        self.services.iter().any(|(_, _, ours)| ours.as_bytes() == hash)
+    }
 }
 
 /// The hash of a service's name, as announces carry it.
@@ -79,9 +87,11 @@ impl Tap {
         match (header.packet_type, header.context) {
             (PacketType::Announce, _) => {
                 let name = payload.get(ANNOUNCE_NAME..).and_then(|rest| rest.first_chunk());
-                let ours =
-                    |name| self.lookout.services.iter().any(|(_, _, ours)| ours.as_bytes() == name);
-                name.is_some_and(ours) && self.gate.admits_announce(Instant::now())
+                let of = DestinationHash::from_address(header.address);
+                let now = Instant::now();
+                name.is_some_and(|name| self.lookout.names(name))
+                    && self.lookout.peers.have_room(&of, now)
+                    && self.gate.admits_announce(now)
             }
             (PacketType::LinkRequest, _) => {
                 let to = DestinationHash::from_address(header.address);
