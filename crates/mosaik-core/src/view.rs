@@ -5,9 +5,8 @@
 //!   and repeats change no byte of it once [`settle`] has run.
 //! - An event whose payload is missing counts for nothing until it is folded again with it. Which
 //!   events are held back ([`crate::hlc::is_held_back`]) is the caller's to decide.
-//! - [`fold`] touches a bounded number of cells, however much a record holds, but for a foreign set, which
-//!   reads the candidates of its field. [`settle`] reads each touched record once, and one path of the
-//!   trie for each.
+//! - [`fold`] touches a bounded number of cells, however much a record holds. [`settle`] reads each
+//!   touched record once, its fields with foreign sets twice, and one path of the trie for each.
 //! - What a foreign event is in the view follows from the event of the other system alone, whoever
 //!   carries it, and however often.
 //! - Between [`fold`] and [`settle`] the cells of the records and the index of files are right, while listings, conflicts,
@@ -300,18 +299,8 @@ fn fold_set<K: KvMut>(
     let held = kv.get(&floor)?;
     let held = cell::held_origin(held.as_deref())?;
     if said.is_foreign && held < Some(*origin) {
+        // Reads pass over the candidates below it; `settle` takes them away, once for all of a batch.
         kv.put(&floor, &cell::encode_origin(origin))?;
-        let mut below = Vec::new();
-        cell::scan(kv, &cells.candidates_of(field), |_, candidate| {
-            let (candidate, _) = cell::split_candidate(candidate)?;
-            if candidate < *origin {
-                below.push(candidate.id);
-            }
-            Ok(true)
-        })?;
-        for id in below {
-            kv.delete(&cells.candidate(field, &id))?;
-        }
     }
     for name in over {
         kv.put(&cells.name(field, name), &[])?;

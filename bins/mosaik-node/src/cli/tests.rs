@@ -142,6 +142,7 @@ fn every_verb_is_taken_after_either_form_of_its_noun() {
         "record archive R-1 --undo",
         "import a.csv --form f --id-column id",
         "import - --form f --id-column id --format jsonl",
+        "import log.jsonl --format meshlog",
         "export --format csv --form f",
         "wait --peers 2 --timeout 5",
         "wait --synced",

@@ -28,7 +28,7 @@
 //!
 //! An origin is 80 bytes that sort as the fold does: hlc, author, seq, id, numbers big endian.
 
-use std::ops::Deref;
+use std::{collections::BTreeMap, ops::Deref};
 
 use super::{Origin, ViewError};
 use crate::{
@@ -244,6 +244,10 @@ impl Cells {
         self.part(FLOOR).text(field)
     }
 
+    pub(super) fn floors(&self) -> Span {
+        self.part(FLOOR).span()
+    }
+
     pub(super) fn notes(&self) -> Span {
         self.part(NOTE).span()
     }
@@ -276,6 +280,20 @@ pub(super) fn scan<K: Kv>(
         }
     })?;
     damage.map_or(Ok(()), |error| Err(ViewError::Damaged(error)))
+}
+
+/// The greatest foreign set of each field of a record that has one: candidates below it are replaced.
+pub(super) fn floors<K: Kv>(
+    kv: &K,
+    cells: &Cells,
+) -> Result<BTreeMap<String, Origin>, ViewError<K::Error>> {
+    let mut floors = BTreeMap::new();
+    scan(kv, &cells.floors(), |key, floor| {
+        let field = take_text(&mut Reader::new(&key[cells.prefix_len() + 1..]))?;
+        floors.insert(field, read_origin(&mut Reader::new(floor))?);
+        Ok(true)
+    })?;
+    Ok(floors)
 }
 
 /// An origin's bytes, which sort as it does.

@@ -215,6 +215,7 @@ pub fn exists<K: Kv>(kv: &K, record: &str) -> Result<bool, ViewError<K::Error>> 
 pub fn record<K: Kv>(kv: &K, record: &str) -> Result<Option<Record>, ViewError<K::Error>> {
     let cells = Cells::of(record);
     let prefix_len = cells.prefix_len();
+    let floors = cell::floors(kv, &cells)?;
     let mut meta = None;
     let mut candidates: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
     let mut notes = Vec::new();
@@ -224,7 +225,10 @@ pub fn record<K: Kv>(kv: &K, record: &str) -> Result<Option<Record>, ViewError<K
             META => meta = Some(Meta::read(cell)?),
             CANDIDATE => {
                 let field = cell::take_text(key)?;
-                candidates.entry(field).or_default().push(read_candidate(cell)?);
+                let candidate = read_candidate(cell)?;
+                if floors.get(&field).is_none_or(|floor| candidate.origin >= *floor) {
+                    candidates.entry(field).or_default().push(candidate);
+                }
             }
             NOTE => notes.push(Note { origin: cell::read_origin(key)?, text: read_text(cell)? }),
             ATTACHMENT => {
@@ -268,9 +272,12 @@ pub fn field<K: Kv>(
     record: &str,
     field: &str,
 ) -> Result<Option<Field>, ViewError<K::Error>> {
+    let cells = Cells::of(record);
+    let floor = kv.get(&cells.floor(field))?;
+    let floor = cell::held_origin(floor.as_deref())?;
     let mut candidates = Vec::new();
-    scan(kv, &Cells::of(record).candidates_of(field), |_, cell| {
-        candidates.push(read_candidate(cell)?);
+    scan(kv, &cells.candidates_of(field), |_, cell| {
+        candidates.extend(Some(read_candidate(cell)?).filter(|one| Some(one.origin) >= floor));
         Ok(true)
     })?;
     Ok(Field::of(candidates))
@@ -287,9 +294,12 @@ pub fn candidates<K: Kv>(
     record: &str,
     field: &str,
 ) -> Result<Vec<EventId>, ViewError<K::Error>> {
+    let cells = Cells::of(record);
+    let floor = kv.get(&cells.floor(field))?;
+    let floor = cell::held_origin(floor.as_deref())?;
     let mut origins = Vec::new();
-    scan(kv, &Cells::of(record).candidates_of(field), |_, cell| {
-        origins.push(cell::split_candidate(cell)?.0);
+    scan(kv, &cells.candidates_of(field), |_, cell| {
+        origins.extend(Some(cell::split_candidate(cell)?.0).filter(|one| Some(*one) >= floor));
         Ok(true)
     })?;
     origins.sort_unstable_by(|one, other| other.cmp(one));

@@ -40,6 +40,7 @@ pub fn settle<K: KvMut>(kv: &mut K, rule: &Rule) -> Result<Vec<String>, ViewErro
     let mut changed = Vec::new();
     for record in touched {
         kv.delete(&Key::new(Space::Touched).text(&record))?;
+        sweep(kv, &record)?;
         let summary = Summary::of(kv, &record, digester.clone())?;
         list(kv, &record, summary.as_ref().map(|summary| &summary.listing), &mut counts)?;
         let conflicts = summary.as_ref().map_or(&[][..], |summary| &summary.conflicts);
@@ -63,6 +64,25 @@ pub fn settle<K: KvMut>(kv: &mut K, rule: &Rule) -> Result<Vec<String>, ViewErro
     }
     update(kv, rule, keys)?;
     Ok(changed)
+}
+
+/// Takes away the candidates that foreign sets have replaced.
+fn sweep<K: KvMut>(kv: &mut K, record: &str) -> Result<(), ViewError<K::Error>> {
+    let cells = Cells::of(record);
+    for (field, floor) in cell::floors(kv, &cells)? {
+        let mut below = Vec::new();
+        scan(kv, &cells.candidates_of(&field), |_, candidate| {
+            let (origin, _) = cell::split_candidate(candidate)?;
+            if origin < floor {
+                below.push(origin.id);
+            }
+            Ok(true)
+        })?;
+        for id in below {
+            kv.delete(&cells.candidate(&field, &id))?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a record where it is now to be found, and takes it away from where it was.

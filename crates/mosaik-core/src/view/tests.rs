@@ -315,6 +315,25 @@ fn a_foreign_set_replaces_what_stands_before_it_and_nothing_else() {
     assert_eq!(read(&kv), record);
 }
 
+/// Who writes in the same batch must not name what is replaced, nor be shown it.
+#[test]
+fn what_a_foreign_set_replaces_is_gone_before_the_batch_is_settled() {
+    let mut kv = view_of(&[set("f", 1, &[]), set("f", 2, &[]), set("g", 3, &[])]);
+    let carrying = foreign_set(9, 5, 5);
+    fold(&mut kv, &carrying).expect("memory");
+    let inner = foreign(&carrying).expect("it is good").origin();
+    let unsettled = kv.clone();
+    settle(&mut kv, &network()).expect("memory");
+    assert!(kv.len() < unsettled.len(), "the two that are replaced");
+    for kv in [unsettled, kv] {
+        assert_eq!(candidates(&kv, RECORD, "f").expect("memory"), [inner.id]);
+        let shown = field(&kv, RECORD, "f").expect("memory").expect("it has one");
+        assert_eq!((shown.shown.origin, shown.others.len()), (inner, 0));
+        assert_eq!(read(&kv).fields["f"], shown);
+        assert_eq!(read(&kv).fields["g"].candidates().count(), 1);
+    }
+}
+
 #[test]
 fn a_set_replaces_a_foreign_one_by_the_id_that_it_has_in_the_view() {
     let mut kv = MemoryKv::new();
