@@ -5,6 +5,7 @@
 
 mod announces;
 mod hostile;
+mod islands;
 mod links;
 mod lora;
 mod meshlog;
@@ -78,6 +79,19 @@ fn main() -> ExitCode {
         trial("lora::everything_passes_virtual_rnodes", lora::without_loss),
         trial("lora::everything_passes_where_a_tenth_is_lost", lora::with_a_tenth_lost),
     ];
+    let alone = |name: &str, test: fn() -> Result<()>| {
+        Trial::test(name, move || test().map_err(|error| failed(&error)))
+    };
+    // These need no Python.
+    let islands = [
+        alone("islands::a_record_leaves_the_island_and_its_photo_waits", || {
+            play(islands::a_record_leaves_the_island_and_its_photo_waits())
+        }),
+        alone("islands::two_on_a_line_hold_the_same", || {
+            play(islands::two_on_a_line_hold_the_same())
+        }),
+    ];
+    let trials = trials.into_iter().chain(islands).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

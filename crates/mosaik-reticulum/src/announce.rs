@@ -6,6 +6,8 @@ use mosaik_core::codec::{ReadError, Reader, Writer};
 
 /// The version of what stands in an announce.
 const VERSION: u8 = 1;
+/// Set in the byte of the version by who has no link with anybody.
+const ALONE: u8 = 0x80;
 /// The longest announce of this version, in bytes.
 pub const LEN_MAX: usize = 20;
 /// Numbers of events beyond this are told as this: it is for people.
@@ -20,13 +22,16 @@ pub struct Announce {
     pub top: [u8; 8],
     /// Events held.
     pub events: u64,
+    /// Whether it has no link: who believes to have one with it is wrong.
+    pub is_alone: bool,
 }
 
 impl Announce {
     /// As it goes into an announce.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(LEN_MAX);
-        writer.u8(VERSION).raw(&self.tag).raw(&self.top).varint(self.events.min(EVENTS_MAX));
+        let version = if self.is_alone { VERSION | ALONE } else { VERSION };
+        writer.u8(version).raw(&self.tag).raw(&self.top).varint(self.events.min(EVENTS_MAX));
         writer.into_bytes()
     }
 
@@ -37,11 +42,16 @@ impl Announce {
     /// [`ReadError`] where it isn't a node of this kind that speaks.
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         let mut reader = Reader::new(bytes);
-        match reader.u8()? {
-            VERSION => {}
-            version => return Err(ReadError::Tag(u64::from(version))),
+        let version = reader.u8()?;
+        if version & !ALONE != VERSION {
+            return Err(ReadError::Tag(u64::from(version)));
         }
-        Ok(Self { tag: reader.array()?, top: reader.array()?, events: reader.varint()? })
+        Ok(Self {
+            tag: reader.array()?,
+            top: reader.array()?,
+            events: reader.varint()?,
+            is_alone: version & ALONE != 0,
+        })
     }
 }
 
@@ -52,12 +62,13 @@ mod tests {
     #[test]
     fn an_announce_has_at_most_twenty_bytes_and_comes_back() {
         for events in [0, 1, 127, 100_000, EVENTS_MAX] {
-            let announce = Announce { tag: [7; 4], top: [9; 8], events };
+            let is_alone = events % 2 == 0;
+            let announce = Announce { tag: [7; 4], top: [9; 8], events, is_alone };
             let bytes = announce.encode();
             assert!(bytes.len() <= LEN_MAX, "{}", bytes.len());
             assert_eq!(Announce::decode(&bytes), Ok(announce));
         }
-        let most = Announce { tag: [7; 4], top: [9; 8], events: u64::MAX };
+        let most = Announce { tag: [7; 4], top: [9; 8], events: u64::MAX, is_alone: true };
         assert_eq!(most.encode().len(), LEN_MAX);
     }
 
@@ -66,7 +77,7 @@ mod tests {
         for bytes in [&b""[..], b"\x01", b"\x02abcd", b"{\"author\":5}", &[0xff; 40]] {
             assert!(Announce::decode(bytes).is_err());
         }
-        let mut later = Announce { tag: [1; 4], top: [2; 8], events: 3 }.encode();
+        let mut later = Announce { tag: [1; 4], top: [2; 8], events: 3, is_alone: false }.encode();
         later.push(9);
         assert!(Announce::decode(&later).is_ok());
     }

@@ -133,6 +133,8 @@ struct Heard {
     interface: Interface,
     /// When a link is to be opened to it, if it differs then.
     dial_ms: Option<u64>,
+    /// Whether it was linked, and has lost that: it may know nobody any more.
+    is_back: bool,
     is_dialing: bool,
     failures: u32,
     retry_ms: u64,
@@ -222,7 +224,7 @@ impl Station {
                 self.on_interface(interface, name, bitrate, online, now_ms);
             }
             Report::Heard { service: Service::Feed, peer, app_data, hops, interface, .. } => {
-                self.on_heard(peer, &app_data, hops, interface, now_ms);
+                self.on_heard(peer, &app_data, (hops, interface), now_ms, turn);
             }
             Report::Up {
                 link,
@@ -319,9 +321,9 @@ impl Station {
         &mut self,
         peer: Peer,
         app_data: &[u8],
-        hops: u8,
-        interface: Interface,
+        (hops, interface): (u8, Interface),
         now_ms: u64,
+        turn: &mut Turn,
     ) {
         let Ok(announce) = Announce::decode(app_data) else { return };
         if announce.tag != self.config.tag || peer == self.config.own {
@@ -332,6 +334,15 @@ impl Station {
             let Some(oldest) = oldest.map(|(peer, _)| *peer) else { return };
             self.peers.remove(&oldest);
         }
+        // Its end of an older link is gone: it was started anew, or lost it.
+        let gone = self.links.iter().find(|(_, state)| {
+            announce.is_alone && state.peer == Some(peer) && state.is_old(now_ms)
+        });
+        let gone = gone.map(|(link, _)| *link);
+        if let Some(link) = gone {
+            self.hang_up(link, now_ms, turn);
+            self.on_down(link, "lost: the other end has no link", now_ms, turn);
+        }
         let channel = self.airs.get(&interface).map_or(Channel::Bits(1_000_000), |air| air.channel);
         let wait_ms = self.rng.random_range(0..=spread_ms(channel));
         let heard = self.peers.entry(peer).or_insert(Heard {
@@ -340,12 +351,14 @@ impl Station {
             hops,
             interface,
             dial_ms: None,
+            is_back: false,
             is_dialing: false,
             failures: 0,
             retry_ms: 0,
         });
         (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
             (announce, now_ms, hops, interface);
+        heard.is_back |= gone.is_some();
         heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
     }
 
@@ -366,14 +379,15 @@ impl Station {
     fn on_identified(&mut self, link: Link, peer: Peer, now_ms: u64, turn: &mut Turn) {
         if let Some(heard) = self.peers.get_mut(&peer) {
             (heard.is_dialing, heard.failures, heard.dial_ms) = (false, 0, None);
+            heard.is_back = false;
         }
         let Some(role) = self.links.get(&link).map(|state| state.role) else { return };
         let other = self.links.iter().find(|(id, state)| state.peer == Some(peer) && **id != link);
         if let Some((other, state)) = other {
             let by_smaller = |role| (role == Role::Dialer) == (self.config.own < peer);
             let other = *other;
-            // One that its other end has lost already would keep the new one out.
-            let keeps_other = by_smaller(state.role) && !by_smaller(role);
+            // One that is long open was lost by whoever opens another, or it would not.
+            let keeps_other = !state.is_old(now_ms) && by_smaller(state.role) && !by_smaller(role);
             let surplus = if keeps_other { link } else { other };
             self.hang_up(surplus, now_ms, turn);
             self.on_down(surplus, "another link is kept", now_ms, turn);
@@ -505,8 +519,12 @@ impl Station {
     }
 
     fn announce(&mut self, now_ms: u64, turn: &mut Turn) {
-        let announce =
-            Announce { tag: self.config.tag, top: self.own_top, events: self.own_events };
+        let announce = Announce {
+            tag: self.config.tag,
+            top: self.own_top,
+            events: self.own_events,
+            is_alone: self.sessions.is_empty(),
+        };
         if self.is_paused {
             return;
         }
@@ -547,6 +565,7 @@ impl Station {
         for (peer, heard) in &mut self.peers {
             let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
             if hubs.get(&heard.interface) != Some(peer)
+                && !heard.is_back
                 && heard.dial_ms.is_some_and(|ms| ms + SETTLE * spread_ms(channel) > now_ms)
             {
                 continue;
@@ -645,7 +664,7 @@ impl Station {
         let waiting = self.peers.iter().filter(|(_, heard)| !heard.is_dialing);
         let dials = waiting.filter(|(_, heard)| !dialing(&heard.interface)).map(|(peer, heard)| {
             let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
-            let is_hub = hubs.get(&heard.interface) == Some(peer);
+            let is_hub = heard.is_back || hubs.get(&heard.interface) == Some(peer);
             let settle_ms = if is_hub { 0 } else { SETTLE * spread_ms(channel) };
             let new_ms = new_until(&heard.interface).unwrap_or(0);
             let due_ms = (heard.dial_ms? + settle_ms).max(new_ms);

@@ -106,6 +106,11 @@ impl LinkState {
         500 + 2 * self.pace.packet_ms
     }
 
+    /// Whether it is open for longer than two that dial each other at once are apart.
+    pub(super) fn is_old(&self, now_ms: u64) -> bool {
+        self.new_until_ms() <= now_ms
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing_ms.is_some()
     }
