@@ -116,6 +116,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "mosaik-net",
             "mosaik-node",
             "mosaik-proto",
+            "mosaik-reticulum",
+            "mosaik-sim",
             "mosaik-store",
         ],
     ),

@@ -17,6 +17,7 @@ mod limits;
 mod member;
 pub mod place;
 mod probe;
+mod radio;
 mod scrape;
 mod spread;
 mod wire;
@@ -63,6 +64,8 @@ enum Part {
     Day,
     /// What connections that others open cost a node.
     Connections,
+    /// What a sync costs on air.
+    Radio,
 }
 
 /// What is measured.
@@ -118,6 +121,7 @@ async fn measure(asked: Bench) -> Result<()> {
             Part::Bootstrap => bootstrap::all(&mut run).await?,
             Part::Day => day::all(&mut run).await?,
             Part::Connections => connections::all(&mut run).await?,
+            Part::Radio => radio::all(&mut run)?,
         }
         run.report.end();
         return Ok(());

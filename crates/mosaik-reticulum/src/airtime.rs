@@ -91,9 +91,9 @@ impl Lora {
     }
 }
 
-/// Bandwidths that LoRa modems have, in Hz.
+/// Bandwidths that LoRa modems have, in Hz, the most common first: some settings have one bitrate.
 const BANDWIDTHS: [u32; 10] =
-    [7_800, 10_400, 15_600, 20_800, 31_250, 41_700, 62_500, 125_000, 250_000, 500_000];
+    [125_000, 250_000, 500_000, 62_500, 41_700, 31_250, 20_800, 15_600, 10_400, 7_800];
 
 impl Channel {
     /// The channel with this bitrate. Where it is just that of a LoRa setting, as Reticulum reckons it,
@@ -104,7 +104,7 @@ impl Channel {
                 (7..=12).flat_map(|sf| (5..=8).map(move |cr| (sf, cr)))
             {
                 let lora = Lora { spreading_factor, bandwidth, coding_rate };
-                if (lora.nominal_bits() - f64::from(bits)).abs() < 1.0 {
+                if (lora.nominal_bits() - f64::from(bits)).abs() <= 1.0 {
                     return Self::Lora(lora);
                 }
             }
@@ -146,9 +146,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A share of all time in ten-thousandths (100 is a duty cycle of 1 %), and of that some hundredths.
-    pub fn new(ten_thousandths: u32, hundredths: u32) -> Self {
-        let share_ms = HOUR_MS / 10_000 * u64::from(ten_thousandths) * u64::from(hundredths) / 100;
+    /// So many milliseconds in any hour: 36,000 is a duty cycle of 1 %.
+    pub fn new(share_ms: u64) -> Self {
         Self { share_ms, spent: VecDeque::new() }
     }
 
@@ -248,7 +247,7 @@ mod tests {
 
     #[test]
     fn no_hour_has_more_than_its_share() {
-        let mut budget = Budget::new(100, 100);
+        let mut budget = Budget::new(36_000);
         let mut log: Vec<(u64, u64)> = Vec::new();
         let mut now_ms = 12_345;
         // As fast as it lets us, with packets of all lengths.
@@ -271,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_over_the_share_never_goes() {
-        let budget = Budget::new(10, 100);
+        let budget = Budget::new(3_600);
         assert_eq!(budget.when(3_600, 0), Some(0));
         assert_eq!(budget.when(3_601, 0), None);
         assert_eq!(Budget::unlimited().when(u64::MAX / 2, 7), Some(7));

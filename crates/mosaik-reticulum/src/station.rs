@@ -73,7 +73,7 @@ const RUN_LENS: [usize; 4] = [14 << 10, 6 << 10, 3 << 10, 1 << 10];
 const RUNS_AN_HOUR: u64 = 8;
 /// Of an interface's share, in hundredths, what this node orders; the rest is for what the stack sends by
 /// itself: signs of life, answers to requests.
-const OWN_SHARE: u32 = 85;
+const OWN_SHARE: u64 = 85;
 /// Into how many parts of an hour's share a Resource may cut it at the least: one that is more than the
 /// share would never go.
 const RESOURCES_AN_HOUR: u64 = 4;
@@ -292,7 +292,7 @@ impl Station {
         let channel = Channel::of_bitrate(bitrate);
         let has_limit = bitrate < RADIO_BITRATE_MAX && self.config.share < 1000;
         let budget = match has_limit {
-            true => Budget::new(self.config.share * 10, OWN_SHARE),
+            true => Budget::new(HOUR_MS / 1000 * u64::from(self.config.share) / 100 * OWN_SHARE),
             false => Budget::unlimited(),
         };
         let spread_ms = spread_ms(channel);

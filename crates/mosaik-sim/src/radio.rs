@@ -4,6 +4,7 @@
 //! formula of the modem. What isn't: Reticulum's own cryptography and routing; its packets have the
 //! lengths and steps of the reference.
 
+pub mod cases;
 mod channel;
 mod stack;
 

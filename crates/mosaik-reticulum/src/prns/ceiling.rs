@@ -4,8 +4,7 @@
 //! and paths, packets that want a proof. A hostile peer can ask for more of that than a duty cycle
 //! allows, so here each frame is counted, and one that doesn't fit is dropped.
 //!
-//! Invariant: in any hour no more than twice the ceiling is sent, in the long run no more than once. A
-//! bucket that was full at the hour's beginning and what flows in during it are each one ceiling.
+//! Invariant: in no hour, wherever it begins, is more sent than the ceiling.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,8 +13,7 @@ use std::{
 
 use personal_rns::wire::{PacketType, WireContext, WirePacketHeader};
 
-/// An hour, over which duty cycles are reckoned.
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::airtime::Budget;
 
 /// How much an interface may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,47 +37,33 @@ impl Ceiling {
 #[derive(Debug)]
 pub(super) struct Account {
     ceiling: Ceiling,
-    bucket: Mutex<Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    left: Duration,
-    filled: Instant,
+    begun: Instant,
+    budget: Mutex<Budget>,
 }
 
 impl Account {
     /// One that begins with half of an hour's: a node that is started again and again has no more.
     pub(super) fn new(ceiling: Ceiling, now: Instant) -> Self {
-        let bucket = Bucket { left: ceiling.an_hour / 2, filled: now };
-        Self { ceiling, bucket: Mutex::new(bucket) }
+        let an_hour_ms = ceiling.an_hour.as_millis() as u64;
+        let mut budget = Budget::new(an_hour_ms);
+        budget.spend(an_hour_ms / 2, 0);
+        Self { ceiling, begun: now, budget: Mutex::new(budget) }
     }
 
     /// Takes what a frame costs; without room for it nothing, and it must not be sent.
     ///
-    /// What others can make the stack send may only use the upper half.
+    /// What others can make the stack send leaves a quarter to what is ours.
     pub(super) fn takes(&self, frame: &[u8], now: Instant) -> bool {
-        let air = self.ceiling.air(frame.len());
-        let reserve = if asked_for(frame) { self.ceiling.an_hour / 4 } else { Duration::ZERO };
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.fill(&self.ceiling, now);
-        match bucket.left.checked_sub(air).filter(|left| *left >= reserve) {
-            Some(left) => {
-                bucket.left = left;
-                true
-            }
-            None => false,
+        let now_ms = now.saturating_duration_since(self.begun).as_millis() as u64;
+        let air_ms = self.ceiling.air(frame.len()).as_micros().div_ceil(1000) as u64;
+        let an_hour_ms = self.ceiling.an_hour.as_millis() as u64;
+        let reserve_ms = if asked_for(frame) { an_hour_ms / 4 } else { 0 };
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        if budget.used_ms(now_ms) + air_ms + reserve_ms > an_hour_ms {
+            return false;
         }
-    }
-}
-
-impl Bucket {
-    fn fill(&mut self, ceiling: &Ceiling, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled);
-        let share = passed.as_secs_f64() / HOUR.as_secs_f64();
-        let more = ceiling.an_hour.mul_f64(share.min(1.0));
-        self.left = (self.left + more).min(ceiling.an_hour);
-        self.filled = now;
+        budget.spend(air_ms, now_ms);
+        true
     }
 }
 
@@ -101,6 +85,8 @@ mod tests {
     const ONE_PERCENT: Ceiling =
         Ceiling { byte_ns: 2_500_000, packet_us: 50_000, an_hour: Duration::from_secs(36) };
 
+    const HOUR: Duration = Duration::from_secs(3600);
+
     fn frame(flags: u8, context: u8) -> Vec<u8> {
         let mut frame = vec![0; 100];
         (frame[0], frame[18]) = (flags, context);
@@ -112,15 +98,19 @@ mod tests {
         let mut now = Instant::now();
         let account = Account::new(ONE_PERCENT, now);
         let (proof, data) = (frame(0x0F, 0xFF), frame(0x0C, 0));
-        let mut proofs = 0;
         // Ten hours of a link request every 100 ms.
+        let mut sent = Vec::new();
         for _ in 0..10 * 36_000 {
             now += Duration::from_millis(100);
-            proofs += u32::from(account.takes(&proof, now));
+            if account.takes(&proof, now) {
+                sent.push(now);
+            }
         }
-        let used = ONE_PERCENT.air(100) * proofs;
-        assert!(used <= Duration::from_secs(36) * 11, "{used:?}");
-        assert!(used >= Duration::from_secs(36) * 9, "{used:?}");
+        for end in &sent {
+            let hour = sent.iter().filter(|at| *at <= end && **at + HOUR > *end).count();
+            assert!(ONE_PERCENT.air(100) * hour as u32 <= Duration::from_secs(27), "{hour}");
+        }
+        assert!(sent.len() >= 9 * 90 - 30, "{}", sent.len());
         let ours = (0..1000).filter(|_| account.takes(&data, now)).count();
         assert!(ours >= 29, "{ours}");
     }

@@ -1,0 +1,78 @@
+//! `bench radio`: what a sync costs on air.
+//!
+//! The nodes' own code on a simulated channel, with airtime by the modem's formula: the same on every
+//! machine, and done in seconds.
+
+use anyhow::{Context, Result};
+use mosaik_reticulum::airtime::{Channel, HOUR_MS};
+use mosaik_sim::radio::{Setup, cases};
+
+use super::{Run, figure::Figure};
+
+/// Seeds of each case, of which the worst counts.
+const SEEDS: u64 = 20;
+/// Bits a second of a slow line, and of LoRa at 125 kHz and 4/5.
+const LINE: u32 = 1_200;
+const SF8: u32 = 3_125;
+const SF10: u32 = 977;
+
+pub(super) fn all(run: &mut Run) -> Result<()> {
+    let line = history(LINE, 0)?;
+    run.report.add_all(&[
+        figure("100 events 1200 bit/s", "bytes_an_event", line.bytes / 100, "B").at_most(140.0),
+        figure("100 events 1200 bit/s", "took_ms", line.took_ms, "ms").at_most(100_000.0),
+    ]);
+    let sf8 = history(SF8, 0)?;
+    run.report.add_all(&[figure("100 events SF8", "air_ms", sf8.air_ms, "ms").at_most(45_000.0)]);
+    let lossy = history(SF8, 100)?;
+    let more = lossy.air_ms as f64 / sf8.air_ms as f64;
+    let more = Figure::new("radio", "100 events SF8, 10 % lost", "air_ratio", more, "");
+    run.report.add_all(&[more.at_most(1.2)]);
+    let sf10 = history(SF10, 0)?;
+    run.report
+        .add_all(&[figure("100 events SF10", "air_ms", sf10.air_ms, "ms").at_most(150_000.0)]);
+    let bytes = worst(|seed| cases::one_event(&pair(SF8, seed)))?;
+    run.report.add_all(&[figure("one event, linked", "bytes", bytes, "B").at_most(350.0)]);
+    let took_ms = worst(|seed| cases::one_each(&Setup { nodes: 5, ..pair(SF8, seed) }))?;
+    run.report
+        .add_all(&[figure("5 nodes, 1 event each", "took_ms", took_ms, "ms").at_most(60_000.0)]);
+    for (nodes, percent) in [(2, 0.5), (5, 1.5)] {
+        let air_ms = cases::idle(&Setup { nodes, ..pair(SF8, 1) }).context(UNMET)?;
+        let share = 100.0 * air_ms as f64 / HOUR_MS as f64;
+        let idle =
+            Figure::new("radio", format!("{nodes} idle nodes SF8"), "air_percent", share, "%");
+        run.report.add_all(&[idle.at_most(percent)]);
+    }
+    let busiest_ms = worst(|seed| cases::busiest_hour(&Setup { share: 10, ..pair(SF8, seed) }))?;
+    let busiest = figure("1 % of SF8, too much to say", "busiest_hour_ms", busiest_ms, "ms");
+    run.report.add_all(&[busiest.at_most(HOUR_MS as f64 / 100.0)]);
+    Ok(())
+}
+
+const UNMET: &str = "the nodes did not agree within twelve simulated hours";
+
+fn pair(bitrate: u32, seed: u64) -> Setup {
+    Setup::pair(Channel::of_bitrate(bitrate), bitrate, seed)
+}
+
+fn worst(case: impl Fn(u64) -> Option<u64>) -> Result<u64> {
+    let all: Option<Vec<u64>> = (0..SEEDS).map(case).collect();
+    Ok(all.context(UNMET)?.into_iter().max().unwrap_or(0))
+}
+
+/// A hundred events of 100 random bytes, the worst of all seeds in each respect.
+fn history(bitrate: u32, loss: u32) -> Result<cases::Synced> {
+    let one = |seed| cases::history(&Setup { loss, ..pair(bitrate, seed) }, 100);
+    let all: Option<Vec<cases::Synced>> = (0..SEEDS).map(one).collect();
+    let all = all.context(UNMET)?;
+    let most = |of: fn(&cases::Synced) -> u64| all.iter().map(of).max().unwrap_or(0);
+    Ok(cases::Synced {
+        took_ms: most(|it| it.took_ms),
+        air_ms: most(|it| it.air_ms),
+        bytes: most(|it| it.bytes),
+    })
+}
+
+fn figure(case: &str, metric: &'static str, value: u64, unit: &'static str) -> Figure {
+    Figure::new("radio", case, metric, value as f64, unit)
+}

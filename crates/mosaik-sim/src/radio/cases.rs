@@ -1,0 +1,76 @@
+//! What is promised of radio, measured: for the tests, which assert it, and for the benchmark, which
+//! prints it. Each is none where nodes don't agree in time.
+
+use mosaik_reticulum::airtime::HOUR_MS;
+
+use super::{Island, Setup};
+
+/// Bytes of an event's payload, at random: nothing compresses them.
+const PAYLOAD_LEN: usize = 100;
+/// How long anything may take, in milliseconds.
+const GIVE_UP_MS: u64 = 12 * HOUR_MS;
+/// Hours that idle nodes are watched.
+const IDLE_HOURS: u64 = 6;
+
+/// What a sync came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// From the start of both nodes until they held the same.
+    pub took_ms: u64,
+    /// Milliseconds on air, links and announces included.
+    pub air_ms: u64,
+    /// Bytes on air.
+    pub bytes: u64,
+}
+
+/// Two nodes start, of which one holds so many events of 100 bytes, each written by itself.
+pub fn history(setup: &Setup, events: usize) -> Option<Synced> {
+    let mut island = Island::new(setup);
+    island.write(0, events, PAYLOAD_LEN);
+    let took_ms = island.converge(GIVE_UP_MS)?;
+    let used = island.on_air();
+    Some(Synced { took_ms, air_ms: used.air_ms, bytes: used.bytes })
+}
+
+/// Bytes on air of one new event and its acknowledgement, where two nodes have a link and know each
+/// other's feeds.
+pub fn one_event(setup: &Setup) -> Option<u64> {
+    let mut island = Island::new(setup);
+    island.write(0, 1, PAYLOAD_LEN);
+    island.write(1, 1, PAYLOAD_LEN);
+    island.converge(GIVE_UP_MS)?;
+    island.run(60_000);
+    let before = island.on_air().bytes;
+    island.write(0, 1, PAYLOAD_LEN);
+    island.converge(GIVE_UP_MS)?;
+    island.run(30_000);
+    Some(island.on_air().bytes - before)
+}
+
+/// Milliseconds until all nodes hold the event that each of them wrote before they met.
+pub fn one_each(setup: &Setup) -> Option<u64> {
+    let mut island = Island::new(setup);
+    (0..setup.nodes).for_each(|node| island.write(node, 1, PAYLOAD_LEN));
+    island.converge(GIVE_UP_MS)
+}
+
+/// Milliseconds on air an hour of nodes that have agreed and write nothing.
+pub fn idle(setup: &Setup) -> Option<u64> {
+    let mut island = Island::new(setup);
+    (0..setup.nodes).for_each(|node| island.write(node, 1, PAYLOAD_LEN));
+    island.converge(GIVE_UP_MS)?;
+    island.run(HOUR_MS);
+    let before_ms = island.on_air().air_ms;
+    island.run(IDLE_HOURS * HOUR_MS);
+    Some((island.on_air().air_ms - before_ms) / IDLE_HOURS)
+}
+
+/// The most that one node sent in any hour, in milliseconds, of two that have more to say than fits; none
+/// where nothing came through.
+pub fn busiest_hour(setup: &Setup) -> Option<u64> {
+    let mut island = Island::new(setup);
+    island.write(0, 200, PAYLOAD_LEN);
+    island.write(1, 50, PAYLOAD_LEN);
+    island.run(5 * HOUR_MS);
+    (island.held(1, 0) > 0).then(|| island.busiest_hour_ms())
+}
