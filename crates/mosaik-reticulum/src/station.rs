@@ -6,7 +6,8 @@
 //! - Nothing is ordered before the interface has had the time that what went before takes on air, nor
 //!   what would spend more than the interface's share of an hour.
 //! - Links are disposable: no state of the feeds is bound to one. Equal hashes cost no link.
-//! - One link a peer: of two the one stays that the smaller identity hash opened.
+//! - One link a peer: of two that were opened at once the one stays that the smaller identity hash opened,
+//!   else the newer one.
 //! - What strangers can make it keep is bounded.
 //!
 //! Source: FORMAT.md beside this crate.
@@ -40,10 +41,10 @@ const SESSIONS_FROM: u64 = 1 << 62;
 const PEERS_MAX: usize = 1024;
 /// Links at a time, the other ends' included.
 const LINKS_MAX: usize = 64;
-/// How often a node announces itself if nothing changes, and how much of an interface's time its
-/// announces may take at the most, in thousandths.
+/// How often a node announces itself if nothing changes; and how far apart two announces are at the least,
+/// in times of one on air: a quarter of a percent.
 const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
-const ANNOUNCE_SHARE: u64 = 400;
+const ANNOUNCE_PAUSE: u64 = 400;
 /// How long a first announce or a dial may wait so that not all speak at once, in times of an announce
 /// on air.
 const SPREAD: u64 = 4;
@@ -340,8 +341,7 @@ impl Station {
         });
         let gone = gone.map(|(link, _)| *link);
         if let Some(link) = gone {
-            self.hang_up(link, now_ms, turn);
-            self.on_down(link, "lost: the other end has no link", now_ms, turn);
+            self.hang_up(link, "lost: the other end has no link", now_ms, turn);
         }
         let channel = self.airs.get(&interface).map_or(Channel::Bits(1_000_000), |air| air.channel);
         let wait_ms = self.rng.random_range(0..=spread_ms(channel));
@@ -389,8 +389,7 @@ impl Station {
             // One that is long open was lost by whoever opens another, or it would not.
             let keeps_other = !state.is_old(now_ms) && by_smaller(state.role) && !by_smaller(role);
             let surplus = if keeps_other { link } else { other };
-            self.hang_up(surplus, now_ms, turn);
-            self.on_down(surplus, "another link is kept", now_ms, turn);
+            self.hang_up(surplus, "another link is kept", now_ms, turn);
             if surplus == link {
                 return;
             }
@@ -436,8 +435,7 @@ impl Station {
             Ok(records) => records,
             Err(error) => {
                 let reason = error.to_string();
-                self.hang_up(link, now_ms, turn);
-                return self.on_down(link, &reason, now_ms, turn);
+                return self.hang_up(link, &reason, now_ms, turn);
             }
         };
         for record in records {
@@ -472,8 +470,7 @@ impl Station {
                 let Some(link) = self.sessions.get(&session).copied() else { return };
                 let Some(state) = self.links.get_mut(&link) else { return };
                 if let Err(error) = state.push(&frame, now_ms) {
-                    self.hang_up(link, now_ms, turn);
-                    self.on_down(link, &error.to_string(), now_ms, turn);
+                    self.hang_up(link, &error.to_string(), now_ms, turn);
                 }
             }
             Effect::Close { session, bye } => self.close(session, bye, now_ms, turn),
@@ -499,13 +496,14 @@ impl Station {
         self.transmit(now_ms, turn);
     }
 
-    /// Closes a link, which costs a packet.
-    fn hang_up(&mut self, link: Link, now_ms: u64, turn: &mut Turn) {
+    /// Ends a link, which costs a packet.
+    fn hang_up(&mut self, link: Link, reason: &str, now_ms: u64, turn: &mut Turn) {
         turn.orders.push(Order::Close { link });
         let interface = self.links.get(&link).map(|state| state.interface);
         if let Some(air) = interface.and_then(|interface| self.airs.get_mut(&interface)) {
             air.spend(link_packet_len(1), now_ms);
         }
+        self.on_down(link, reason, now_ms, turn);
     }
 
     fn close_links(&mut self, now_ms: u64, turn: &mut Turn) {
@@ -513,8 +511,7 @@ impl Station {
         let due: Vec<Link> =
             self.links.iter().filter(|(_, link)| due(link)).map(|(link, _)| *link).collect();
         for link in due {
-            self.hang_up(link, now_ms, turn);
-            self.on_down(link, "closed: nothing more to say", now_ms, turn);
+            self.hang_up(link, "closed: nothing more to say", now_ms, turn);
         }
     }
 
@@ -533,7 +530,7 @@ impl Station {
         for air in self.airs.values_mut().filter(|air| air.is_online) {
             let cost_ms = air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
             let has_changed = air.announced.is_some_and(|last| last.top != announce.top);
-            let pause_ms = ANNOUNCE_SHARE * cost_ms;
+            let pause_ms = ANNOUNCE_PAUSE * cost_ms;
             let changed_ms = air.announced_ms.filter(|_| has_changed).map(|ms| ms + pause_ms);
             air.next_announce_ms =
                 changed_ms.map_or(air.next_announce_ms, |ms| ms.min(air.next_announce_ms));
@@ -547,11 +544,33 @@ impl Station {
         // The stack announces on all interfaces.
         for air in self.airs.values_mut().filter(|air| air.is_online) {
             air.spend(ANNOUNCE_LEN + LEN_MAX, now_ms);
-            let pause_ms = ANNOUNCE_SHARE * air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
+            let pause_ms = ANNOUNCE_PAUSE * air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
             (air.announced, air.announced_ms) = (Some(announce), Some(now_ms));
             air.next_announce_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
         }
         turn.orders.push(Order::Announce { service: Service::Feed, app_data: announce.encode() });
+    }
+
+    /// When a link to a peer is to be opened; none while another is, for what comes over that may be all
+    /// that lacks.
+    fn dials_at_ms(
+        &self,
+        hubs: &BTreeMap<Interface, Peer>,
+        peer: &Peer,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let heard = self.peers.get(peer)?;
+        let air = self.airs.get(&heard.interface)?;
+        let is_dialing = |other: &Heard| other.is_dialing && other.interface == heard.interface;
+        if self.links.len() >= LINKS_MAX || self.peers.values().any(is_dialing) {
+            return None;
+        }
+        let is_first = heard.is_back || hubs.get(&heard.interface) == Some(peer);
+        let settle_ms = if is_first { 0 } else { SETTLE * spread_ms(air.channel) };
+        let is_new = |link: &&LinkState| link.interface == heard.interface && link.is_new(now_ms);
+        let new_ms = self.links.values().filter(is_new).map(LinkState::new_until_ms).max();
+        let due_ms = (heard.dial_ms? + settle_ms).max(new_ms.unwrap_or(0));
+        air.sends_at_ms(LINK_REQUEST_LEN, due_ms.max(now_ms))
     }
 
     fn dial(&mut self, now_ms: u64, turn: &mut Turn) {
@@ -559,42 +578,22 @@ impl Station {
             return;
         }
         let linked: Vec<Peer> = self.links.values().filter_map(|link| link.peer).collect();
-        let dialing = self.peers.values().filter(|heard| heard.is_dialing);
-        let mut dialing: Vec<Interface> = dialing.map(|heard| heard.interface).collect();
         let hubs = self.hubs(now_ms);
-        for (peer, heard) in &mut self.peers {
-            let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
-            if hubs.get(&heard.interface) != Some(peer)
-                && !heard.is_back
-                && heard.dial_ms.is_some_and(|ms| ms + SETTLE * spread_ms(channel) > now_ms)
-            {
+        let peers: Vec<Peer> = self.peers.keys().copied().collect();
+        for peer in peers {
+            if self.dials_at_ms(&hubs, &peer, now_ms) != Some(now_ms) {
                 continue;
             }
-            if heard.dial_ms.is_none_or(|ms| ms > now_ms) || heard.is_dialing {
+            let Some(heard) = self.peers.get_mut(&peer) else { continue };
+            heard.dial_ms = None;
+            if heard.announce.top == self.own_top || linked.contains(&peer) {
                 continue;
             }
-            // One at a time: what comes over it may be all that lacks.
-            let is_busy =
-                |link: &LinkState| link.interface == heard.interface && link.is_new(now_ms);
-            if dialing.contains(&heard.interface) || self.links.values().any(is_busy) {
-                continue;
-            }
-            if heard.announce.top == self.own_top || linked.contains(peer) {
-                heard.dial_ms = None;
-                continue;
-            }
-            let Some(air) = self.airs.get_mut(&heard.interface) else { continue };
-            let cost_ms = air.channel.packet_ms(LINK_REQUEST_LEN);
-            let may = air.is_online
-                && air.busy_until_ms <= now_ms
-                && self.links.len() < LINKS_MAX
-                && air.budget.when(cost_ms, now_ms) == Some(now_ms);
-            if may {
+            heard.is_dialing = true;
+            if let Some(air) = self.airs.get_mut(&heard.interface) {
                 air.spend(LINK_REQUEST_LEN, now_ms);
-                (heard.is_dialing, heard.dial_ms) = (true, None);
-                dialing.push(heard.interface);
-                turn.orders.push(Order::Open { service: Service::Feed, peer: *peer });
             }
+            turn.orders.push(Order::Open { service: Service::Feed, peer });
         }
     }
 
@@ -623,8 +622,7 @@ impl Station {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    self.hang_up(link, now_ms, turn);
-                    self.on_down(link, &error.to_string(), now_ms, turn);
+                    self.hang_up(link, &error.to_string(), now_ms, turn);
                 }
             }
         }
@@ -647,32 +645,12 @@ impl Station {
             });
             [sends_ms, state.closes_at_ms()]
         });
-        // When so long a packet may go that was due then; one that will never go waits for nothing.
-        let free_ms = |interface: &Interface, len: usize, due_ms: u64| {
-            let air = self.airs.get(interface).filter(|air| air.is_online)?;
-            let at_ms = due_ms.max(air.busy_until_ms).max(now_ms);
-            air.budget.when(air.channel.packet_ms(len), at_ms)
-        };
-        let new_until = |interface: &Interface| {
-            let links = self.links.values().filter(|link| link.interface == *interface);
-            links.filter(|link| link.is_new(now_ms)).map(LinkState::new_until_ms).max()
-        };
-        let dialing = |interface: &Interface| {
-            self.peers.values().any(|heard| heard.is_dialing && heard.interface == *interface)
-        };
         let hubs = self.hubs(now_ms);
-        let waiting = self.peers.iter().filter(|(_, heard)| !heard.is_dialing);
-        let dials = waiting.filter(|(_, heard)| !dialing(&heard.interface)).map(|(peer, heard)| {
-            let channel = self.airs.get(&heard.interface).map_or(Channel::Bits(1), |it| it.channel);
-            let is_hub = heard.is_back || hubs.get(&heard.interface) == Some(peer);
-            let settle_ms = if is_hub { 0 } else { SETTLE * spread_ms(channel) };
-            let new_ms = new_until(&heard.interface).unwrap_or(0);
-            let due_ms = (heard.dial_ms? + settle_ms).max(new_ms);
-            free_ms(&heard.interface, LINK_REQUEST_LEN, due_ms)
-        });
-        let announces = self.airs.iter().map(|(interface, air)| {
-            free_ms(interface, ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms)
-        });
+        let dials = self.peers.keys().map(|peer| self.dials_at_ms(&hubs, peer, now_ms));
+        let announces = self
+            .airs
+            .values()
+            .map(|air| air.sends_at_ms(ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms.max(now_ms)));
         let own = dials.chain(announces).filter(|_| !self.is_paused);
         links.chain(own).flatten().min()
     }
@@ -761,6 +739,12 @@ impl Air {
             true => self.channel.bytes_ms(resource_len(len).0),
             false => self.channel.packet_ms(link_packet_len(len)),
         }
+    }
+
+    /// When a packet that is due then may go; none for one that never will.
+    fn sends_at_ms(&self, len: usize, due_ms: u64) -> Option<u64> {
+        let at_ms = due_ms.max(self.busy_until_ms);
+        self.is_online.then(|| self.budget.when(self.channel.packet_ms(len), at_ms)).flatten()
     }
 
     /// When so many bytes of a class may go.
