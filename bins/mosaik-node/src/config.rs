@@ -22,14 +22,15 @@ pub use self::key::{
     ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, CONNECTIONS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS,
     Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK,
     NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS,
-    RETENTION, RNS, RNS_AIRTIME, RNS_BITRATE, RNS_CONFIG, STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
+    RETENTION, RNS, RNS_AIRTIME, RNS_BITRATE, RNS_CONFIG, RNS_FIRST, STORE_MAX, SYNC_INTERVAL,
+    SYNC_JITTER,
 };
 use self::{
     key::Kind,
     value::{
-        default_name, parse_bytes, parse_connections_max, parse_host_port, parse_listen,
-        parse_name, parse_path, parse_percent, parse_rate, parse_relay, parse_rns, parse_seconds,
-        parse_store_max, parse_switch,
+        default_name, parse_bytes, parse_connections_max, parse_host_port, parse_kinds,
+        parse_listen, parse_name, parse_path, parse_percent, parse_rate, parse_relay, parse_rns,
+        parse_seconds, parse_store_max, parse_switch,
     },
 };
 
@@ -118,6 +119,8 @@ pub struct Config {
     pub rns_bitrate: u64,
     /// The share of its time that each radio may send, in percent.
     pub rns_airtime: Percent,
+    /// Kinds of events, or what they begin with and a `*`, that go over radio before others.
+    pub rns_first: Vec<String>,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
@@ -319,6 +322,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         rns_config: reading.optional_path(&RNS_CONFIG)?,
         rns_bitrate: reading.one(&RNS_BITRATE, parse_rate, || 0)?,
         rns_airtime: reading.one(&RNS_AIRTIME, parse_percent, || RNS_AIRTIME_DEFAULT)?,
+        rns_first: reading.list(&RNS_FIRST, parse_kinds)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {

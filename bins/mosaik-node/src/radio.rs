@@ -6,7 +6,7 @@
 
 use std::{future::Future, path::Path as FilePath, pin::Pin, time::Instant};
 
-use mosaik_api::document::{Bridge, BridgeInterface, BridgePeer};
+use mosaik_api::document::{Bridge, BridgeInterface, BridgePeer, BridgeQueue, BridgeWaiting};
 use mosaik_core::{event::Hasher, key::NetworkKeys, trie::Prefix};
 use mosaik_net::{Delivery, Outlook, Path};
 use mosaik_proto::{
@@ -19,7 +19,7 @@ use mosaik_reticulum::{
     airtime::{Channel, HOUR_MS},
     prns::{Ceiling, Prns, PrnsConfig, StartError, Way},
     stack::{Peer, Report},
-    station::{Station, StationConfig, Turn},
+    station::{Kinds, Queued, Station, StationConfig, Turn, Waiting},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -86,6 +86,7 @@ impl Radio {
             hasher: Hasher::new(&keys.fingerprint),
             share,
             bitrate,
+            first: Kinds(config.rns_first.clone()),
             seed: rand::random(),
         });
         let (told, commands) = mpsc::unbounded_channel();
@@ -150,6 +151,16 @@ impl Carrier for Radio {
                 self.task.abort();
             }
         })
+    }
+}
+
+fn shown_queue(queued: Queued) -> BridgeQueue {
+    let shown = |it: Waiting| BridgeWaiting { events: it.events, bytes: it.bytes };
+    BridgeQueue {
+        control: shown(queued.control),
+        news: shown(queued.news),
+        priority: shown(queued.priority),
+        history: shown(queued.history),
     }
 }
 
@@ -238,9 +249,7 @@ impl Task {
                     bitrate: it.bitrate,
                     airtime_used_ms: it.used_ms,
                     airtime_left_ms: it.left_ms,
-                    queued_control: it.queued.control,
-                    queued_news: it.queued.news,
-                    queued_history: it.queued.history,
+                    queued: shown_queue(it.queued),
                 })
                 .collect(),
             peers: peers

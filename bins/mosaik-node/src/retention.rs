@@ -33,6 +33,16 @@ enum Limit {
     Bytes(u64),
 }
 
+/// What names kinds: one, or what several begin with and a `*`; whether it is that.
+pub fn kinds(text: &str) -> Option<(&str, bool)> {
+    let (kind, is_prefix) = match text.strip_suffix('*') {
+        Some(prefix) => (prefix, true),
+        None => (text, false),
+    };
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    (kind.bytes().all(allowed) && (is_prefix || !kind.is_empty())).then_some((kind, is_prefix))
+}
+
 impl FromStr for Rule {
     type Err = String;
 
@@ -40,14 +50,7 @@ impl FromStr for Rule {
         let takes = "a rule is KIND:LIMIT, as sensor.*:30d or photo.thumb:500MB; units are s, m, h, \
                      d, B, kB, MB, GB";
         let (kind, limit) = text.split_once(':').ok_or(takes)?;
-        let (kind, is_prefix) = match kind.strip_suffix('*') {
-            Some(prefix) => (prefix, true),
-            None => (kind, false),
-        };
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-        if !kind.bytes().all(allowed) || (kind.is_empty() && !is_prefix) {
-            return Err(takes.to_owned());
-        }
+        let (kind, is_prefix) = kinds(kind).ok_or(takes)?;
         if is_reserved(kind) {
             return Err(format!("{kind} is not an application's kind: its payloads are all kept"));
         }

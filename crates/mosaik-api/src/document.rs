@@ -438,12 +438,30 @@ pub struct BridgeInterface {
     pub airtime_used_ms: u64,
     /// Milliseconds on air that are left in this hour; none without a limit.
     pub airtime_left_ms: Option<u64>,
-    /// Bytes that wait: greetings, comparisons and wants.
-    pub queued_control: u64,
-    /// Bytes that wait: events of now.
-    pub queued_news: u64,
-    /// Bytes that wait: events of before.
-    pub queued_history: u64,
+    /// What waits to be sent.
+    pub queued: BridgeQueue,
+}
+
+/// What waits to be sent over radio, the most urgent class first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeQueue {
+    /// Greetings, comparisons and wants.
+    pub control: BridgeWaiting,
+    /// Events of now.
+    pub news: BridgeWaiting,
+    /// Events of before that a peer asked for, of kinds that go first.
+    pub priority: BridgeWaiting,
+    /// Events of before that a peer asked for.
+    pub history: BridgeWaiting,
+}
+
+/// What waits of one class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeWaiting {
+    /// Events.
+    pub events: u64,
+    /// Bytes, before the link shortens them.
+    pub bytes: u64,
 }
 
 /// A node that was heard over radio.

@@ -58,7 +58,7 @@ async fn main() {
     for _ in 0..DIALS {
         ada.carry(Effect::Dial { peer: ben.node_id(), addresses: ben.addresses() });
         session = connected(&mut at_ada).await;
-        ada.carry(Effect::Send { session, frame: Message::Again(0).encode() });
+        ada.carry(Effect::Send { session, frame: Message::Again(0).encode(), is_asked: false });
         frame(&mut at_ben).await;
     }
     println!("dial to first frame at the listener: {:?}", begun.elapsed() / DIALS);
@@ -82,7 +82,7 @@ async fn main() {
         let begun = Instant::now();
         let mut ahead = 0;
         for _ in 0..count {
-            ada.carry(Effect::Send { session, frame: frame.clone() });
+            ada.carry(Effect::Send { session, frame: frame.clone(), is_asked: false });
             ahead += frame.len();
             while ahead > AHEAD {
                 match at_ada.recv().await.expect("the carrier lives").input {

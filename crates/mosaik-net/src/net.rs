@@ -283,7 +283,7 @@ impl Net {
     pub fn carry(&mut self, effect: Effect) {
         self.read_news();
         match effect {
-            Effect::Send { session, frame } => {
+            Effect::Send { session, frame, .. } => {
                 let sent = self.sessions.get(&session).is_some_and(|handle| handle.send(frame));
                 if !sent {
                     self.counters.frames_dropped.one_more();

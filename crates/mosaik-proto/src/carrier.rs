@@ -261,6 +261,8 @@ pub enum Effect {
         session: SessionId,
         /// Length, type, body.
         frame: Vec<u8>,
+        /// Whether it is data that was asked for. Where not all fits, what is told goes first.
+        is_asked: bool,
     },
     /// The other's proof holds: gossip may be offered to it and taken from it.
     Opened {

@@ -118,6 +118,11 @@ impl Serve {
         self.path.iter().map(|part| part.to + 1 - part.from).sum()
     }
 
+    /// Whether it doesn't wait for credit.
+    pub(crate) fn may_go(&self) -> bool {
+        self.waits_since_ms.is_none()
+    }
+
     /// More credit came for it.
     pub(crate) fn grant(&mut self, credit: u64) {
         self.credit = self.credit.saturating_add(credit);

@@ -458,15 +458,15 @@ impl Session {
     }
 
     pub(crate) fn send(&mut self, message: Message, effects: &mut Vec<Effect>) {
-        self.push_frame(message.encode(), effects);
+        self.push_frame(message.encode(), false, effects);
     }
 
     /// Sends an encoded run, compressed where both take that and it pays.
-    fn send_bytes(&mut self, run: &[u8], effects: &mut Vec<Effect>) {
+    fn send_run(&mut self, run: &[u8], is_asked: bool, effects: &mut Vec<Effect>) {
         // Over radio the carrier compresses, with what it knows of the link.
         let zstd = !self.is_radio()
             && self.hello.as_ref().is_some_and(|hello| hello.capabilities & ZSTD != 0);
-        self.push_frame(crate::message::run_frame(run, zstd), effects);
+        self.push_frame(crate::message::run_frame(run, zstd), is_asked, effects);
     }
 
     /// All sessions were told of what came.
@@ -474,9 +474,9 @@ impl Session {
         self.brought.clear();
     }
 
-    fn push_frame(&mut self, frame: Vec<u8>, effects: &mut Vec<Effect>) {
+    fn push_frame(&mut self, frame: Vec<u8>, is_asked: bool, effects: &mut Vec<Effect>) {
         self.queued += frame.len();
-        effects.push(Effect::Send { session: self.id, frame });
+        effects.push(Effect::Send { session: self.id, frame, is_asked });
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Source: Semtech AN1200.13 for LoRa; the Reticulum manual for lengths of packets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// How long a budget looks back, in milliseconds.
 pub const HOUR_MS: u64 = 3_600_000;
@@ -204,6 +204,48 @@ impl Budget {
     }
 }
 
+/// Keys that a [`Shares`] counts for; then who spent least is forgotten. A guess: more than speak in an hour.
+const KEYS_MAX: usize = 4096;
+
+/// What each of many has spent of an interface, so that nobody takes all of its hour.
+#[derive(Debug, Clone)]
+pub struct Shares<K> {
+    /// Milliseconds of any hour that each may spend.
+    each_ms: u64,
+    spent: BTreeMap<K, Budget>,
+}
+
+impl<K: Ord + Copy> Shares<K> {
+    /// So many milliseconds in any hour for each; [`u64::MAX`]: nobody counts.
+    pub fn new(each_ms: u64) -> Self {
+        Self { each_ms, spent: BTreeMap::new() }
+    }
+
+    /// Milliseconds that one spent in the last hour.
+    pub fn used_ms(&self, of: &K, now_ms: u64) -> u64 {
+        self.spent.get(of).map_or(0, |budget| budget.used_ms(now_ms))
+    }
+
+    /// From when on one may spend something.
+    pub fn when(&self, of: &K, now_ms: u64) -> u64 {
+        self.spent.get(of).and_then(|budget| budget.when(1, now_ms)).unwrap_or(now_ms)
+    }
+
+    /// So much was spent.
+    pub fn spend(&mut self, of: K, cost_ms: u64, now_ms: u64) {
+        if self.each_ms == u64::MAX {
+            return;
+        }
+        if self.spent.len() >= KEYS_MAX && !self.spent.contains_key(&of) {
+            let least = self.spent.iter().min_by_key(|(_, budget)| budget.used_ms(now_ms));
+            let Some(least) = least.map(|(of, _)| *of) else { return };
+            self.spent.remove(&least);
+        }
+        let each_ms = self.each_ms;
+        self.spent.entry(of).or_insert_with(|| Budget::new(each_ms)).spend(cost_ms, now_ms);
+    }
+}
+
 /// Whether some of a minute lies in the hour before now.
 fn is_within(minute: u64, now_ms: u64) -> bool {
     (minute + 1) * MINUTE_MS + HOUR_MS > now_ms
@@ -266,6 +308,23 @@ mod tests {
         let all: u64 = log.iter().map(|(_, ms)| ms).sum();
         let hours = (now_ms - 12_345) as f64 / HOUR_MS as f64;
         assert!(all as f64 / hours > 0.95 * 36_000.0, "{all} in {hours} h");
+    }
+
+    #[test]
+    fn nobody_takes_the_others_share() {
+        let mut shares = Shares::new(1_000);
+        shares.spend('a', 1_000, 0);
+        shares.spend('b', 999, 0);
+        assert_eq!(shares.when(&'b', 5_000), 5_000);
+        assert_eq!(shares.when(&'c', 5_000), 5_000);
+        let ms = shares.when(&'a', 5_000);
+        assert!((HOUR_MS..=HOUR_MS + MINUTE_MS).contains(&ms), "{ms}");
+        assert_eq!(shares.when(&'a', ms), ms);
+        // One more than it counts for: who spent least is forgotten.
+        (0..KEYS_MAX)
+            .for_each(|at| shares.spend(char::from_u32(256 + at as u32).unwrap_or('d'), 2_000, 0));
+        assert_eq!(shares.spent.len(), KEYS_MAX);
+        assert_eq!(shares.used_ms(&'b', 0), 0);
     }
 
     #[test]

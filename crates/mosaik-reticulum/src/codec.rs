@@ -121,21 +121,15 @@ impl Codec {
         Self { hasher, said: Known::default(), heard: Known::default() }
     }
 
-    /// The short form of a frame (with its length field), which goes next.
-    ///
-    /// # Errors
-    ///
-    /// [`FrameError`] if it is none that this node could have made.
-    pub fn shorten(&mut self, frame: &[u8]) -> Result<Vec<u8>, FrameError> {
-        let frame = frame.get(4..).ok_or(FrameError::Length(frame.len()))?;
-        let message = Message::decode(frame, &self.hasher)?;
-        let mut writer = Writer::with_capacity(frame.len().min(1024));
-        let (kind, entries) = match &message {
+    /// The short form of a message, which goes next.
+    pub fn shorten(&mut self, message: &Message) -> Vec<u8> {
+        let mut writer = Writer::with_capacity(1024);
+        let (kind, entries) = match message {
             Message::Run(run) => entries(&run.encode()),
             _ => (message.kind(), Vec::new()),
         };
         writer.u8(kind);
-        match &message {
+        match message {
             Message::Greet(greet) => {
                 writer.varint(greet.versions.0).varint(greet.versions.1).raw(&greet.proof);
             }
@@ -180,10 +174,10 @@ impl Codec {
                 writer.u8(reason.as_u8());
             }
             _ => {
-                writer.raw(&frame[1..]);
+                writer.raw(&message.encode()[5..]);
             }
         }
-        Ok(writer.into_bytes())
+        writer.into_bytes()
     }
 
     /// The message of a record that came next.

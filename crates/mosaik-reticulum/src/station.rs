@@ -13,22 +13,30 @@
 //! Source: FORMAT.md beside this crate.
 
 mod link;
+mod queue;
 
 use std::collections::BTreeMap;
 
-use mosaik_core::{event::Hasher, id::NodeId, key::derive};
+use mosaik_core::{
+    event::Hasher,
+    id::{AuthorId, NodeId},
+    key::derive,
+};
 use mosaik_proto::{
     carrier::{Effect, Input, Radio, Role, SessionId},
     message::{Bye, ByeCode, Message},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-pub use self::link::Queued;
-use self::link::{Class, LinkState};
+pub use self::queue::{Kinds, Queued, Waiting};
+use self::{
+    link::{Due, Gone, LinkState},
+    queue::Class,
+};
 use crate::{
     airtime::{
         ANNOUNCE_LEN, Budget, Channel, HOUR_MS, LINK_IDENTIFY_LEN, LINK_PROOF_LEN,
-        LINK_REQUEST_LEN, link_packet_len, resource_len,
+        LINK_REQUEST_LEN, Shares, link_packet_len, resource_len,
     },
     announce::{Announce, LEN_MAX},
     stack::{Interface, Link, Order, Outcome, Peer, Report, Service},
@@ -50,6 +58,8 @@ const ANNOUNCE_PAUSE: u64 = 400;
 const SPREAD: u64 = 4;
 /// Milliseconds of that at the least: two nodes on a fast interface that heard one another at once.
 const SPREAD_MIN_MS: u64 = 200;
+/// How long a dial waits for another announce after each, in times of one on air.
+const MORE: u64 = 2;
 /// How long an announce that still differs waits where its peer isn't the one that all turn to, in times
 /// of the usual spread: by then what it lacks should have come by way of that one.
 const SETTLE: u64 = 30;
@@ -67,7 +77,11 @@ const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 const USUAL_MS: u64 = 2_000;
 /// What of an interface's share history must leave to the rest, and news to control, in hundredths.
 const RESERVE_HISTORY: u64 = 30;
+const RESERVE_PRIORITY: u64 = 20;
 const RESERVE_NEWS: u64 = 10;
+/// What of an interface's share one peer may take at the most, and the events of one author, in
+/// hundredths: who talks without end leaves something to the others.
+const EACH: u64 = 75;
 /// Bytes of a run, and how many of the longest fit an hour's share at the least: a run is of use when all
 /// of it is there.
 const RUN_LENS: [usize; 4] = [14 << 10, 6 << 10, 3 << 10, 1 << 10];
@@ -97,6 +111,8 @@ pub struct StationConfig {
     pub share: u32,
     /// Bits a second where an interface says nothing of it; none: such a one is a wire.
     pub bitrate: Option<u32>,
+    /// Of what is asked for, what goes first.
+    pub first: Kinds,
     /// Where chance begins.
     pub seed: u64,
 }
@@ -117,12 +133,17 @@ struct Air {
     bitrate: u32,
     channel: Channel,
     budget: Budget,
+    authors: Shares<AuthorId>,
+    peers: Shares<Peer>,
     is_online: bool,
     /// What was ordered takes until then.
     busy_until_ms: u64,
     announced_ms: Option<u64>,
     next_announce_ms: u64,
     announced: Option<Announce>,
+    /// Dials in a row that led nowhere, and until when others wait for that: the channel may be full.
+    failures: u32,
+    retry_ms: u64,
 }
 
 /// A peer that was heard.
@@ -139,6 +160,19 @@ struct Heard {
     is_dialing: bool,
     failures: u32,
     retry_ms: u64,
+}
+
+/// What decides on dials over one interface.
+#[derive(Debug, Default)]
+struct Dialing {
+    /// The peer that all who hear it turn to first: who has the smallest hash. So an island is joined by as
+    /// few links as it has nodes. Others are dialed where that doesn't bring what they have.
+    hub: Option<Peer>,
+    is_under_way: bool,
+    /// While the ends of a new link tell each other what they hold no other is opened.
+    from_ms: u64,
+    /// When something went over a link last: what comes over that may be all that lacks elsewhere.
+    moved_ms: u64,
 }
 
 /// See the module's head.
@@ -169,7 +203,7 @@ pub struct InterfaceStatus {
     pub left_ms: Option<u64>,
     /// Bits a second; none for a wire.
     pub bitrate: Option<u32>,
-    /// Bytes that wait, by class.
+    /// What waits, by class.
     pub queued: Queued,
 }
 
@@ -302,18 +336,25 @@ impl Station {
             name: String::new(),
             bitrate,
             channel,
-            budget: budget.clone(),
+            budget: Budget::unlimited(),
+            authors: Shares::new(u64::MAX),
+            peers: Shares::new(u64::MAX),
             is_online: false,
             busy_until_ms: 0,
             announced_ms: None,
             next_announce_ms: now_ms,
             announced: None,
+            failures: 0,
+            retry_ms: 0,
         });
         if is_online && !air.is_online {
             air.next_announce_ms = air.next_announce_ms.max(now_ms) + wait_ms;
         }
-        if air.channel != channel {
+        if air.channel != channel || air.name.is_empty() {
+            let each_ms = budget.share_ms().saturating_mul(EACH) / 100;
+            let each_ms = if has_limit { each_ms } else { u64::MAX };
             (air.channel, air.budget) = (channel, budget);
+            (air.authors, air.peers) = (Shares::new(each_ms), Shares::new(each_ms));
         }
         (air.bitrate, air.name, air.is_online) = (bitrate, name, is_online);
     }
@@ -344,7 +385,14 @@ impl Station {
             self.hang_up(link, "lost: the other end has no link", now_ms, turn);
         }
         let channel = self.airs.get(&interface).map_or(Channel::Bits(1_000_000), |air| air.channel);
-        let wait_ms = self.rng.random_range(0..=spread_ms(channel));
+        let spread_ms = spread_ms(channel);
+        let wait_ms = self.rng.random_range(0..=spread_ms);
+        // Where one speaks others may be about to: a link to whoever was first might be one too many.
+        let more_ms = now_ms + MORE * channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
+        for other in self.peers.values_mut().filter(|other| other.interface == interface) {
+            let is_fresh = other.heard_ms + 2 * spread_ms > now_ms;
+            other.dial_ms = other.dial_ms.map(|ms| if is_fresh { ms.max(more_ms) } else { ms });
+        }
         let heard = self.peers.entry(peer).or_insert(Heard {
             announce,
             heard_ms: now_ms,
@@ -362,18 +410,31 @@ impl Station {
         heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
     }
 
-    /// On each interface the peer that all who hear it turn to first: who has the smallest hash. So an
-    /// island is joined by as few links as it has nodes. Others are dialed where that doesn't bring what
-    /// they have.
-    fn hubs(&self, now_ms: u64) -> BTreeMap<Interface, Peer> {
-        let mut hubs = BTreeMap::new();
-        for (peer, heard) in self.peers.iter().rev() {
+    /// What decides on dials, for each interface.
+    fn dialing(&self, now_ms: u64) -> BTreeMap<Interface, Dialing> {
+        let mut all: BTreeMap<Interface, Dialing> = BTreeMap::new();
+        for (peer, heard) in &self.peers {
+            let dialing = all.entry(heard.interface).or_default();
+            dialing.is_under_way |= heard.is_dialing;
             let is_there = heard.failures == 0 && heard.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
             if is_there && *peer < self.config.own {
-                hubs.insert(heard.interface, *peer);
+                dialing.hub.get_or_insert(*peer);
             }
         }
-        hubs
+        for link in self.links.values() {
+            let dialing = all.entry(link.interface).or_default();
+            // Who already has a link to such a one leaves the next to that one: all would turn at once.
+            if link.peer.is_some_and(|peer| peer < self.config.own) {
+                dialing.hub = None;
+            }
+            if link.is_new(now_ms) {
+                dialing.from_ms = dialing.from_ms.max(link.new_until_ms());
+            }
+            if link.session.is_some() {
+                dialing.moved_ms = dialing.moved_ms.max(link.moved_ms);
+            }
+        }
+        all
     }
 
     fn on_identified(&mut self, link: Link, peer: Peer, now_ms: u64, turn: &mut Turn) {
@@ -395,6 +456,9 @@ impl Station {
             }
         }
         let Some(state) = self.links.get_mut(&link) else { return };
+        if let Some(air) = self.airs.get_mut(&state.interface) {
+            air.failures = 0;
+        }
         let session = SessionId(self.next_session);
         self.next_session += 1;
         (state.peer, state.session) = (Some(peer), Some(session));
@@ -413,7 +477,12 @@ impl Station {
     fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
         let chance = self.rng.random_range(0..RETRY_MS);
         let Some(heard) = self.peers.get_mut(&peer) else { return };
-        let wait_ms = (RETRY_MS << heard.failures.min(10)).min(RETRY_MAX_MS) + chance;
+        let wait_ms = |failures: u32| (RETRY_MS << failures.min(10)).min(RETRY_MAX_MS) + chance;
+        if let Some(air) = self.airs.get_mut(&heard.interface) {
+            air.retry_ms = now_ms + wait_ms(air.failures);
+            air.failures += 1;
+        }
+        let wait_ms = wait_ms(heard.failures);
         heard.failures += 1;
         heard.is_dialing = false;
         heard.retry_ms = now_ms + wait_ms;
@@ -466,10 +535,10 @@ impl Station {
     /// Takes an effect, if it is of one of its sessions.
     pub fn handle_effect(&mut self, effect: Effect, now_ms: u64, turn: &mut Turn) {
         match effect {
-            Effect::Send { session, frame } => {
+            Effect::Send { session, frame, is_asked } => {
                 let Some(link) = self.sessions.get(&session).copied() else { return };
                 let Some(state) = self.links.get_mut(&link) else { return };
-                if let Err(error) = state.push(&frame, now_ms) {
+                if let Err(error) = state.push(&frame, is_asked, &self.config.first, now_ms) {
                     self.hang_up(link, &error.to_string(), now_ms, turn);
                 }
             }
@@ -482,7 +551,8 @@ impl Station {
         let Some(link) = self.sessions.get(&session).copied() else { return };
         let Some(state) = self.links.get_mut(&link) else { return };
         let has_said = bye.code == ByeCode::Done && bye.text.is_empty();
-        let is_said = !has_said && state.push(&Message::Bye(bye).encode(), now_ms).is_ok();
+        let frame = Message::Bye(bye).encode();
+        let is_said = !has_said && state.push(&frame, false, &self.config.first, now_ms).is_ok();
         let until_ms = now_ms + 1_000 + HANDSHAKE * state.pace.packet_ms;
         state.closing_ms = Some(if is_said { until_ms } else { now_ms });
         self.handle_timeout(now_ms, turn);
@@ -555,22 +625,25 @@ impl Station {
     /// that lacks.
     fn dials_at_ms(
         &self,
-        hubs: &BTreeMap<Interface, Peer>,
-        peer: &Peer,
+        (peer, heard): (&Peer, &Heard),
+        all: &BTreeMap<Interface, Dialing>,
         now_ms: u64,
     ) -> Option<u64> {
-        let heard = self.peers.get(peer)?;
+        let (dial_ms, dialing) = (heard.dial_ms?, all.get(&heard.interface)?);
         let air = self.airs.get(&heard.interface)?;
-        let is_dialing = |other: &Heard| other.is_dialing && other.interface == heard.interface;
-        if self.links.len() >= LINKS_MAX || self.peers.values().any(is_dialing) {
+        if self.links.len() >= LINKS_MAX || dialing.is_under_way {
             return None;
         }
-        let is_first = heard.is_back || hubs.get(&heard.interface) == Some(peer);
-        let settle_ms = if is_first { 0 } else { SETTLE * spread_ms(air.channel) };
-        let is_new = |link: &&LinkState| link.interface == heard.interface && link.is_new(now_ms);
-        let new_ms = self.links.values().filter(is_new).map(LinkState::new_until_ms).max();
-        let due_ms = (heard.dial_ms? + settle_ms).max(new_ms.unwrap_or(0));
-        air.sends_at_ms(LINK_REQUEST_LEN, due_ms.max(now_ms))
+        let is_first = heard.is_back || dialing.hub == Some(*peer);
+        let due_ms = match is_first {
+            true => dial_ms,
+            false => {
+                let settled_ms = dial_ms.max(dialing.moved_ms) + SETTLE * spread_ms(air.channel);
+                settled_ms.max(air.retry_ms)
+            }
+        };
+        let due_ms = due_ms.max(dialing.from_ms);
+        air.begins_at_ms(LINK_REQUEST_LEN, due_ms.max(now_ms))
     }
 
     fn dial(&mut self, now_ms: u64, turn: &mut Turn) {
@@ -578,15 +651,18 @@ impl Station {
             return;
         }
         let linked: Vec<Peer> = self.links.values().filter_map(|link| link.peer).collect();
-        let hubs = self.hubs(now_ms);
-        let peers: Vec<Peer> = self.peers.keys().copied().collect();
-        for peer in peers {
-            if self.dials_at_ms(&hubs, &peer, now_ms) != Some(now_ms) {
+        let mut all = self.dialing(now_ms);
+        let may = |it: &(&Peer, &Heard)| self.dials_at_ms(*it, &all, now_ms) == Some(now_ms);
+        let due: Vec<Peer> = self.peers.iter().filter(may).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            let Some(heard) = self.peers.get_mut(&peer) else { continue };
+            let Some(dialing) = all.get_mut(&heard.interface) else { continue };
+            if std::mem::replace(&mut dialing.is_under_way, true) {
                 continue;
             }
-            let Some(heard) = self.peers.get_mut(&peer) else { continue };
             heard.dial_ms = None;
             if heard.announce.top == self.own_top || linked.contains(&peer) {
+                dialing.is_under_way = false;
                 continue;
             }
             heard.is_dialing = true;
@@ -597,24 +673,28 @@ impl Station {
         }
     }
 
-    /// What goes next on each interface: of all links the one with the most urgent.
+    /// What goes next on each interface: of all links the one with the most urgent, and of equal ones the
+    /// one whose peer got least.
     fn transmit(&mut self, now_ms: u64, turn: &mut Turn) {
         loop {
-            let next =
-                self.links.iter().filter_map(|(link, state)| {
-                    let len = state.stream.next_len(now_ms)?;
-                    let air = self.airs.get(&state.interface)?;
-                    let class = state.class();
-                    (air.may(len, state.pace.packet_max, class, now_ms) == Some(now_ms))
-                        .then_some((class, state.moved_ms, *link))
-                });
-            let Some((_, _, link)) = next.min() else { return };
+            let next = self.links.iter().filter_map(|(link, state)| {
+                let air = self.airs.get(&state.interface)?;
+                let due = state.due(|author| air.authors.when(author, now_ms) <= now_ms, now_ms)?;
+                let got_ms = state.peer.map_or(0, |peer| air.peers.used_ms(&peer, now_ms));
+                (air.sends_at_ms(state, due, now_ms) == Some(now_ms)).then_some((
+                    due.class,
+                    got_ms,
+                    state.moved_ms,
+                    *link,
+                ))
+            });
+            let Some((.., link)) = next.min() else { return };
             let Some(state) = self.links.get_mut(&link) else { return };
-            match state.next(now_ms) {
-                Ok(Some((out, sent))) => {
-                    if let Some(air) = self.airs.get_mut(&state.interface) {
-                        air.spend_ms(air.cost_ms(out.bytes.len(), state.pace.packet_max), now_ms);
-                    }
+            let Some(air) = self.airs.get_mut(&state.interface) else { return };
+            match state.next(|author| air.authors.when(author, now_ms) <= now_ms, now_ms) {
+                Ok(Some(gone)) => {
+                    air.spend_on(state, &gone, now_ms);
+                    let Gone { out, sent, .. } = gone;
                     if let Some(session) = state.session.filter(|_| sent > 0) {
                         turn.inputs.push(Input::Sent { session, bytes: sent });
                     }
@@ -638,19 +718,15 @@ impl Station {
     pub fn next_timeout_ms(&self, now_ms: u64) -> Option<u64> {
         let links = self.links.values().flat_map(|state| {
             let air = self.airs.get(&state.interface);
-            let due_ms = state.stream.next_timeout_ms().map(|ms| ms.max(now_ms));
-            let sends_ms = due_ms.zip(air).and_then(|(due_ms, air)| {
-                let len = state.stream.next_len(due_ms)?;
-                air.may(len, state.pace.packet_max, state.class(), due_ms)
-            });
+            let sends_ms = air.and_then(|air| air.next_send_ms(state, now_ms));
             [sends_ms, state.closes_at_ms()]
         });
-        let hubs = self.hubs(now_ms);
-        let dials = self.peers.keys().map(|peer| self.dials_at_ms(&hubs, peer, now_ms));
+        let all = self.dialing(now_ms);
+        let dials = self.peers.iter().map(|it| self.dials_at_ms(it, &all, now_ms));
         let announces = self
             .airs
             .values()
-            .map(|air| air.sends_at_ms(ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms.max(now_ms)));
+            .map(|air| air.begins_at_ms(ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms.max(now_ms)));
         let own = dials.chain(announces).filter(|_| !self.is_paused);
         links.chain(own).flatten().min()
     }
@@ -742,23 +818,55 @@ impl Air {
     }
 
     /// When a packet that is due then may go; none for one that never will.
-    fn sends_at_ms(&self, len: usize, due_ms: u64) -> Option<u64> {
+    fn begins_at_ms(&self, len: usize, due_ms: u64) -> Option<u64> {
         let at_ms = due_ms.max(self.busy_until_ms);
         self.is_online.then(|| self.budget.when(self.channel.packet_ms(len), at_ms)).flatten()
     }
 
-    /// When so many bytes of a class may go.
-    fn may(&self, len: usize, packet_max: usize, class: Class, now_ms: u64) -> Option<u64> {
+    /// When what is due on a link may go; none for what never will.
+    fn sends_at_ms(&self, link: &LinkState, due: Due, now_ms: u64) -> Option<u64> {
         if !self.is_online {
             return None;
         }
-        let reserve = match class {
+        let reserve = match due.class {
             Class::Control => 0,
             Class::News => RESERVE_NEWS,
+            Class::Priority => RESERVE_PRIORITY,
             Class::History => RESERVE_HISTORY,
         };
-        let cost_ms = self.cost_ms(len, packet_max) + self.budget.share_ms() / 100 * reserve;
-        let at_ms = self.budget.when(cost_ms, now_ms)?;
+        let of_peer_ms = match (due.class, link.peer) {
+            (Class::Control, _) | (_, None) => now_ms,
+            (_, Some(peer)) => self.peers.when(&peer, now_ms),
+        };
+        let cost_ms =
+            self.cost_ms(due.len, link.pace.packet_max) + self.budget.share_ms() / 100 * reserve;
+        let at_ms = self.budget.when(cost_ms, of_peer_ms)?;
         Some(at_ms.max(self.busy_until_ms))
+    }
+
+    /// When something may go on a link, if nothing else happens.
+    fn next_send_ms(&self, link: &LinkState, now_ms: u64) -> Option<u64> {
+        let again_ms = link.stream.next_timeout_ms().map(|ms| ms.max(now_ms));
+        let at = |ms: u64| {
+            let due = link.due(|author| self.authors.when(author, ms) <= ms, ms)?;
+            self.sends_at_ms(link, due, ms)
+        };
+        let of_author = |author| Some(self.authors.when(author, now_ms)).filter(|ms| *ms > now_ms);
+        let shares_ms = link.authors().filter_map(of_author).min();
+        [at(now_ms), again_ms.and_then(at), shares_ms].into_iter().flatten().min()
+    }
+
+    /// So much has gone on a link.
+    fn spend_on(&mut self, link: &LinkState, gone: &Gone, now_ms: u64) {
+        let packet_max = link.pace.packet_max;
+        let cost_ms = self.cost_ms(gone.out.bytes.len(), packet_max);
+        self.spend_ms(cost_ms, now_ms);
+        if let Some(peer) = link.peer {
+            self.peers.spend(peer, cost_ms, now_ms);
+        }
+        let whole_ms = self.channel.packet_ms(link_packet_len(packet_max));
+        for (author, len) in &gone.of {
+            self.authors.spend(*author, whole_ms * *len as u64 / packet_max as u64, now_ms);
+        }
     }
 }

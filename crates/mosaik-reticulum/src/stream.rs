@@ -149,13 +149,28 @@ impl Stream {
         self.waiting.is_empty() && self.flight.is_empty() && self.ack_at_ms.is_none()
     }
 
+    /// Whether a segment more may be on its way. Behind a Resource nothing goes: it couldn't be used before
+    /// that is there.
+    pub fn has_room(&self) -> bool {
+        let behind = self.flight.back().is_some_and(|last| self.is_resource(&last.data));
+        (self.flight.len() as u64) < WINDOW && !behind
+    }
+
+    /// Bytes of the transmission that would go, if so many waited.
+    pub fn len_of(&self, waiting: usize) -> usize {
+        let packet = self.pace.packet_max - HEAD_LEN;
+        let resource = self.pace.resource_max.min(RESOURCE_MAX);
+        let pays = waiting.min(resource) >= RESOURCE_FROM.max(2 * packet);
+        HEAD_LEN + waiting.min(if pays { resource } else { packet })
+    }
+
     /// How many bytes the next transmission would have, if one is due: for the budget.
     pub fn next_len(&self, now_ms: u64) -> Option<usize> {
         if let Some(segment) = self.flight.iter().find(|segment| is_due(segment, now_ms)) {
             return Some(HEAD_LEN + segment.data.len());
         }
         if self.may_begin() {
-            return Some(HEAD_LEN + self.next_data_len());
+            return Some(self.len_of(self.waiting.len()));
         }
         self.ack_at_ms.is_some_and(|ms| ms <= now_ms).then_some(HEAD_LEN)
     }
@@ -170,7 +185,7 @@ impl Stream {
             return self.send(at, now_ms).map(Some);
         }
         if self.may_begin() {
-            let len = self.next_data_len();
+            let len = self.len_of(self.waiting.len()) - HEAD_LEN;
             let data: Vec<u8> = self.waiting.drain(..len).collect();
             let number = self.next_number;
             self.next_number += 1;
@@ -203,23 +218,11 @@ impl Stream {
     }
 
     fn may_begin(&self) -> bool {
-        let has_room = (self.flight.len() as u64) < WINDOW;
-        // Behind a Resource nothing goes: it couldn't be used before it is there.
-        let behind = self.flight.back().is_some_and(|last| self.is_resource(&last.data));
-        !self.waiting.is_empty() && has_room && !behind
+        !self.waiting.is_empty() && self.has_room()
     }
 
     fn is_resource(&self, data: &[u8]) -> bool {
         HEAD_LEN + data.len() > self.pace.packet_max
-    }
-
-    fn next_data_len(&self) -> usize {
-        let waiting = self.waiting.len();
-        let packet = self.pace.packet_max - HEAD_LEN;
-        let resource = self.pace.resource_max.min(RESOURCE_MAX);
-        let pays = waiting.min(resource) >= RESOURCE_FROM.max(2 * packet);
-        let largest = if pays { resource } else { packet };
-        waiting.min(largest)
     }
 
     fn send(&mut self, at: usize, now_ms: u64) -> Result<Outgoing, StreamError> {

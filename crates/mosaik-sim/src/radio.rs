@@ -24,7 +24,7 @@ use mosaik_proto::{
 use mosaik_reticulum::{
     airtime::{Channel, HOUR_MS},
     stack::{Interface, Report},
-    station::{Station, StationConfig, Turn},
+    station::{Kinds, Station, StationConfig, Turn},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -75,6 +75,8 @@ struct Node {
     /// It looks at the channel again then.
     looks_ms: u64,
     token: u64,
+    /// When it has something to do; none where that is to be asked anew.
+    next_ms: Option<u64>,
 }
 
 /// See the module's head.
@@ -127,12 +129,14 @@ impl Island {
                     hasher: Hasher::new(&keys.fingerprint),
                     share: setup.share,
                     bitrate: Some(setup.bitrate),
+                    first: Kinds::default(),
                     seed: rng.random(),
                 }),
                 stack: Stack::new(index, packet_ms),
                 busy_until_ms: 0,
                 looks_ms: 0,
                 token: 0,
+                next_ms: None,
             }
         };
         let nodes = (0..setup.nodes).map(node).collect();
@@ -229,9 +233,9 @@ impl Island {
 
     /// Does the next thing that happens before `end_ms`; whether there was one.
     fn turn(&mut self, end_ms: u64) -> bool {
-        let next_ms = (0..self.nodes.len()).filter_map(|index| self.next_ms(index));
+        let next_ms = (0..self.nodes.len()).map(|index| self.next_ms(index)).min();
         let flying_ms = self.flying.keys().next().map(|(ms, _)| *ms);
-        let Some(next_ms) = next_ms.chain(flying_ms).min() else { return false };
+        let Some(next_ms) = next_ms.into_iter().chain(flying_ms).min() else { return false };
         if next_ms > end_ms {
             return false;
         }
@@ -243,15 +247,18 @@ impl Island {
             self.land(from, (begins_ms, key.0), &packet);
         }
         for index in 0..self.nodes.len() {
-            if self.next_ms(index).is_some_and(|ms| ms <= self.now_ms) {
+            if self.next_ms(index) <= self.now_ms {
                 self.wake(index);
             }
         }
         true
     }
 
-    fn next_ms(&self, index: usize) -> Option<u64> {
-        let node = &self.nodes[index];
+    fn next_ms(&mut self, index: usize) -> u64 {
+        let node = &mut self.nodes[index];
+        if let Some(ms) = node.next_ms {
+            return ms.max(self.now_ms);
+        }
         let sends = !node.stack.queue.is_empty();
         let sends_ms = sends.then_some(node.busy_until_ms.max(node.looks_ms));
         let times = [
@@ -260,11 +267,14 @@ impl Island {
             node.station.next_timeout_ms(self.now_ms),
             Some(node.replica.next_timeout_ms()),
         ];
-        times.into_iter().flatten().min().map(|ms| ms.max(self.now_ms))
+        let next_ms = times.into_iter().flatten().min().unwrap_or(u64::MAX).max(self.now_ms);
+        node.next_ms = Some(next_ms);
+        next_ms
     }
 
     fn wake(&mut self, index: usize) {
         let mut reports = Vec::new();
+        self.nodes[index].next_ms = None;
         self.nodes[index].stack.on_timeout(self.now_ms, &mut reports);
         self.report(index, reports);
         if self.nodes[index].replica.next_timeout_ms() <= self.now_ms {
@@ -301,6 +311,7 @@ impl Island {
     fn report(&mut self, index: usize, reports: Vec<Report>) {
         let mut turn = Turn::default();
         let node = &mut self.nodes[index];
+        node.next_ms = None;
         for report in reports {
             node.station.handle_report(report, self.now_ms, &mut turn);
         }
@@ -325,6 +336,7 @@ impl Island {
     fn inputs(&mut self, index: usize, inputs: Vec<Input>) {
         let now = Now { mono_ms: self.now_ms, wall_ms: EPOCH_MS + self.now_ms };
         let node = &mut self.nodes[index];
+        node.next_ms = None;
         let mut effects: Vec<Effect> = Vec::new();
         let replica = &mut node.replica;
         let written = node.storage.write(None, |book| {

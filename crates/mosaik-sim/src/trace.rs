@@ -37,7 +37,7 @@ impl Display for In<'_> {
 impl Display for Out<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Effect::Send { session, frame } => {
+            Effect::Send { session, frame, .. } => {
                 let len = frame.first_chunk().map_or(Ok(0), |header| frame_len(*header));
                 let kind = frame.get(4).copied().unwrap_or_default();
                 write!(f, "s{} -> type {kind}, {} bytes", session.0, len.unwrap_or_default())

@@ -31,7 +31,7 @@ const LATE_END_MS: u64 = 120_000;
 impl Cluster {
     pub(crate) fn carry(&mut self, index: usize, effect: Effect) {
         match effect {
-            Effect::Send { session, frame } => self.send(End { node: index, session }, frame),
+            Effect::Send { session, frame, .. } => self.send(End { node: index, session }, frame),
             Effect::Close { session, bye } => {
                 let end = End { node: index, session };
                 self.send(end, Message::Bye(bye).encode());

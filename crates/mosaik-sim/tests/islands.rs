@@ -51,7 +51,7 @@ fn one_event_on_an_open_link_is_two_packets() {
 
 #[test]
 fn five_nodes_with_an_event_each_agree_within_a_minute() {
-    for seed in 0..10 {
+    for seed in 0..20 {
         let took_ms = cases::one_each(&Setup { nodes: 5, ..pair(SF8, seed) });
         assert!(took_ms.is_some_and(|ms| ms <= 60_000), "seed {seed}: {took_ms:?}");
     }
@@ -68,13 +68,15 @@ fn who_has_nothing_to_say_says_little() {
 #[test]
 fn islands_converge_whatever_they_lose_and_whoever_hears_whom() {
     for seed in 0..12 {
-        let nodes = 2 + (seed as usize * 7) % 11;
+        let loss = [0, 100, 200][seed as usize % 3];
+        // The largest islands only where all is heard: where much is lost they take hours of their time.
+        let most = if loss == 0 { 30 } else { 12 };
+        let nodes = 2 + (seed as usize * 7) % (most - 1);
         // In a row, so that some never hear each other.
         let deaf = match seed % 3 {
             0 => (0..nodes).flat_map(|a| (a + 2..nodes).map(move |b| (a, b))).collect(),
             _ => Vec::new(),
         };
-        let loss = [0, 100, 200][seed as usize % 3];
         let mut island = Island::new(&Setup { nodes, loss, deaf, ..pair(SF8, seed) });
         (0..nodes).for_each(|node| island.write(node, 1 + node % 4, 60));
         assert!(island.converge(12 * HOUR_MS).is_some(), "seed {seed}: {:?}", island.used());

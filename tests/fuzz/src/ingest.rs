@@ -141,7 +141,7 @@ impl Node {
         self.batch([input]);
         for effect in std::mem::take(&mut self.effects) {
             match effect {
-                Effect::Send { session, frame } => self.sends(session, &frame),
+                Effect::Send { session, frame, .. } => self.sends(session, &frame),
                 Effect::Close { .. } => self.is_closed = true,
                 _ => {}
             }

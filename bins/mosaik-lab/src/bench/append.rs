@@ -94,6 +94,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         rns_config: None,
         rns_bitrate: 0,
         rns_airtime: Percent(100),
+        rns_first: Vec::new(),
         store_max: 0,
         retention: Vec::new(),
         attachments: Vec::new(),

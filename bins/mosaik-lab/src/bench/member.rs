@@ -212,7 +212,7 @@ impl Play {
     }
 
     fn send(&mut self, session: SessionId, message: &Message) {
-        self.net.carry(Effect::Send { session, frame: message.encode() });
+        self.net.carry(Effect::Send { session, frame: message.encode(), is_asked: false });
     }
 
     fn greet(&mut self, session: SessionId) {

@@ -101,7 +101,7 @@ impl Pair {
         for from in [0, 1] {
             for effect in mem::take(&mut self.ends[from].effects) {
                 let (session, frame) = match effect {
-                    Effect::Send { session, frame } => (session, frame),
+                    Effect::Send { session, frame, .. } => (session, frame),
                     Effect::Close { bye, .. } => {
                         anyhow::bail!("a session was closed: {}", bye.text)
                     }

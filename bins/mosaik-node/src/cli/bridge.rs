@@ -2,7 +2,7 @@
 
 use mosaik_api::{
     client::Client,
-    document::{BridgeInterface, BridgePeer},
+    document::{BridgeInterface, BridgePeer, BridgeWaiting},
 };
 
 use super::{
@@ -23,8 +23,17 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
     print(format!("identity   {identity}"))?;
     print("")?;
     let interfaces: Vec<_> = bridge.interfaces.iter().map(interface).collect();
-    let heading =
-        ["INTERFACE", "STATE", "BIT/S", "AIR USED", "AIR LEFT", "CONTROL", "NEWS", "HISTORY"];
+    let heading = [
+        "INTERFACE",
+        "STATE",
+        "BIT/S",
+        "AIR USED",
+        "AIR LEFT",
+        "CONTROL",
+        "NEWS",
+        "FIRST",
+        "HISTORY",
+    ];
     print_table(heading, &interfaces)?;
     print("")?;
     if bridge.peers.is_empty() {
@@ -35,7 +44,11 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
     print_table(["PEER", "STATE", "EVENTS", "HOPS", "HEARD"], &peers)
 }
 
-fn interface(it: &BridgeInterface) -> [String; 8] {
+fn interface(it: &BridgeInterface) -> [String; 9] {
+    let waiting = |it: BridgeWaiting| match it.bytes {
+        0 => "-".to_owned(),
+        bytes => format!("{} ({bytes} B)", it.events),
+    };
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         it.name.clone(),
@@ -43,9 +56,10 @@ fn interface(it: &BridgeInterface) -> [String; 8] {
         or_dash(it.bitrate.map(|bits| bits.to_string())),
         seconds(it.airtime_used_ms),
         or_dash(it.airtime_left_ms.map(seconds)),
-        format!("{} B", it.queued_control),
-        format!("{} B", it.queued_news),
-        format!("{} B", it.queued_history),
+        or_dash(Some(it.queued.control.bytes).filter(|len| *len > 0).map(|len| format!("{len} B"))),
+        waiting(it.queued.news),
+        waiting(it.queued.priority),
+        waiting(it.queued.history),
     ]
 }
 

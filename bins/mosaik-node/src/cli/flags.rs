@@ -103,6 +103,9 @@ pub(crate) struct RunFlags {
     /// The share of its time that each radio may send, as the band allows: 1% or 10% [default: 10%]
     #[arg(long, value_name = "PERCENT", requires = "rns", help_heading = NODE)]
     rns_airtime: Option<String>,
+    /// Send events of this kind (alert, or alert.*) over radio before others that were asked for
+    #[arg(long, value_name = "KIND", requires = "rns", help_heading = NODE)]
+    rns_first: Vec<String>,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -165,6 +168,7 @@ impl RunFlags {
             rns_config: self.rns_config.or(weaker.rns_config),
             rns_bitrate: self.rns_bitrate.or(weaker.rns_bitrate),
             rns_airtime: self.rns_airtime.or(weaker.rns_airtime),
+            rns_first: either(self.rns_first, weaker.rns_first),
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -192,7 +196,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 35] = [
+    let said: [(&config::Key, Vec<String>); 36] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -220,6 +224,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RNS_CONFIG, path(&run.rns_config)),
         (&config::RNS_BITRATE, text(&run.rns_bitrate)),
         (&config::RNS_AIRTIME, text(&run.rns_airtime)),
+        (&config::RNS_FIRST, run.rns_first.clone()),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

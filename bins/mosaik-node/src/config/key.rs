@@ -84,6 +84,8 @@ pub const RNS_CONFIG: Key = key("rns_config", "MOSAIK_RNS_CONFIG", Kind::Text);
 pub const RNS_BITRATE: Key = key("rns_bitrate", "MOSAIK_RNS_BITRATE", Kind::Number);
 /// The share of its time that each radio may send.
 pub const RNS_AIRTIME: Key = key("rns_airtime", "MOSAIK_RNS_AIRTIME", Kind::Text);
+/// Kinds of events that go over radio before others.
+pub const RNS_FIRST: Key = key("rns_first", "MOSAIK_RNS_FIRST", Kind::List);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
@@ -102,7 +104,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 35] = [
+pub const KEYS: [&Key; 36] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -130,6 +132,7 @@ pub const KEYS: [&Key; 35] = [
     &RNS_CONFIG,
     &RNS_BITRATE,
     &RNS_AIRTIME,
+    &RNS_FIRST,
     &STORE_MAX,
     &RETENTION,
     &ATTACHMENTS,

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 33] = [
+const SAMPLES: [(&str, &str, &str); 34] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -29,6 +29,7 @@ const SAMPLES: [(&str, &str, &str); 33] = [
     ("rns_config", "/e", "/f"),
     ("rns_bitrate", "3125", "1200"),
     ("rns_airtime", "1%", "100%"),
+    ("rns_first", "alert", "alert.*"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),

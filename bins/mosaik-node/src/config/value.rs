@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::Percent;
+use crate::retention;
 
 /// Bytes of a node's name: what `Hello` carries.
 const NAME_LEN_MAX: usize = 64;
@@ -107,6 +108,11 @@ pub(super) fn parse_rns(text: &str) -> Result<String, String> {
 #[cfg(not(feature = "reticulum"))]
 pub(super) fn parse_rns(_: &str) -> Result<String, String> {
     Err("this mosaik-node was built without the Reticulum bridge".into())
+}
+
+pub(super) fn parse_kinds(text: &str) -> Result<String, String> {
+    let takes = "give a kind of events, as alert, or what several begin with, as alert.*";
+    retention::kinds(text).map(|_| text.to_owned()).ok_or_else(|| takes.to_owned())
 }
 
 pub(super) fn parse_rate(text: &str) -> Result<u64, String> {

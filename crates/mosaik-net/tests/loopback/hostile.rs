@@ -187,7 +187,11 @@ async fn a_peer_that_reads_nothing_is_hung_up_on_when_too_much_is_queued() {
     // More than the queue and all windows take together, without ever waiting.
     let start = Instant::now();
     for _ in 0..(QUEUE_LEN_MAX + (8 << 20)) / frame.len() {
-        ada.net.carry(Effect::Send { session: open.session, frame: frame.clone() });
+        ada.net.carry(Effect::Send {
+            session: open.session,
+            frame: frame.clone(),
+            is_asked: false,
+        });
     }
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let reason = ada.disconnected(open.session).await;

@@ -67,7 +67,7 @@ impl Node {
     }
 
     pub(crate) fn send(&mut self, session: SessionId, message: &Message) {
-        self.net.carry(Effect::Send { session, frame: message.encode() });
+        self.net.carry(Effect::Send { session, frame: message.encode(), is_asked: false });
     }
 
     pub(crate) fn close(&mut self, session: SessionId, code: ByeCode, text: &str) {

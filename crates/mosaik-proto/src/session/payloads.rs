@@ -107,7 +107,7 @@ impl Session {
                 }
                 self.gives.pop_front();
             }
-            self.send(Message::Payloads(answer), shared.effects);
+            self.push_frame(Message::Payloads(answer).encode(), true, shared.effects);
         }
         Ok(())
     }

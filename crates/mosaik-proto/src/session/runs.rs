@@ -192,10 +192,13 @@ impl Session {
         let (patience, now_ms) = (self.patience(), shared.now.mono_ms);
         let ahead = if self.is_radio() { SEND_AHEAD_RADIO } else { SEND_AHEAD };
         while self.queued < ahead && waiting < self.serves.len() {
+            if self.is_radio() {
+                self.shortest_first();
+            }
             let Some(mut serve) = self.serves.pop_front() else { break };
             match serve.next(shared.ledger)? {
                 Served::Run(bytes) => {
-                    self.send_bytes(&bytes, shared.effects);
+                    self.send_run(&bytes, true, shared.effects);
                     self.serves.push_back(serve);
                     waiting = 0;
                 }
@@ -213,6 +216,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Of what may go, the feed that lacks least is the next: it is whole soonest.
+    fn shortest_first(&mut self) {
+        let shortest = self.serves.iter().enumerate().filter(|(_, serve)| serve.may_go());
+        let shortest = shortest.min_by_key(|(_, serve)| serve.events()).map(|(at, _)| at);
+        if let Some(serve) = shortest.and_then(|at| self.serves.remove(at)) {
+            self.serves.push_front(serve);
+        }
     }
 
     /// Sends unasked what one feed has above `theirs`, if it is little. Whether it went.
@@ -246,7 +258,7 @@ impl Session {
         }
         self.unasked += len as usize;
         for bytes in runs {
-            self.send_bytes(&bytes, shared.effects);
+            self.send_run(&bytes, false, shared.effects);
         }
         Ok(true)
     }
@@ -277,7 +289,7 @@ impl Session {
         let told = unasked.iter().take_while(fits).count();
         for bytes in &unasked[..told] {
             self.unasked += bytes.len();
-            self.send_bytes(bytes, effects);
+            self.send_run(bytes, false, effects);
         }
         if told < runs.len() {
             self.send(Message::Have(last.author(), Tip::from(last.head())), effects);
@@ -312,7 +324,7 @@ impl Session {
                 && self.unasked + bytes.len() <= UNASKED_MAX
             {
                 self.unasked += bytes.len();
-                self.send_bytes(&bytes, shared.effects);
+                self.send_run(&bytes, false, shared.effects);
                 return Ok(());
             }
         }

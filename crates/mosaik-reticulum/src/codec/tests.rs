@@ -27,7 +27,7 @@ impl Pair {
     }
 
     fn say(&mut self, message: &Message) -> usize {
-        let record = self.0.shorten(&message.encode()).expect("an own frame");
+        let record = self.0.shorten(message);
         assert_eq!(self.1.expand(&record).as_ref(), Ok(message));
         record.len()
     }

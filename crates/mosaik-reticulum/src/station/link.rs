@@ -1,47 +1,25 @@
-//! One link: its stream, its short form, and what waits on it by class.
+//! One link: what waits on it, its short form, its stream.
 
 use std::collections::VecDeque;
 
-use mosaik_core::event::Hasher;
+use mosaik_core::{event::Hasher, id::AuthorId};
 use mosaik_proto::{
     carrier::{Role, SessionId},
-    message::FrameError,
+    message::{FrameError, Message},
 };
 
-use super::{HANDSHAKE, IDLE_MS};
+use super::{
+    HANDSHAKE, IDLE_MS,
+    queue::{Class, Kinds, Queue, Queued},
+};
 use crate::{
     codec::Codec,
     stack::{Interface, Peer},
     stream::{Outgoing, Pace, Stream, StreamError},
 };
 
-/// How urgent something is, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    /// What two ends have to say so that anything can be said: greetings, comparisons, wants.
-    Control,
-    /// What was written or came just now.
-    News,
-    /// What was asked for.
-    History,
-}
-
-/// Bytes that wait, by class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Queued {
-    /// Of [`Class::Control`].
-    pub control: u64,
-    /// Of [`Class::News`].
-    pub news: u64,
-    /// Of [`Class::History`].
-    pub history: u64,
-}
-
 /// How long a link is new at the most, in times of a whole packet on air: its greeting and a comparison.
 const NEW: u64 = 12;
-/// The frame type of a run.
-const RUN: u8 = 9;
-
 /// See the module's head.
 #[derive(Debug)]
 pub(super) struct LinkState {
@@ -53,15 +31,36 @@ pub(super) struct LinkState {
     pub(super) session: Option<SessionId>,
     pub(super) stream: Stream,
     pub(super) codec: Codec,
+    hasher: Hasher,
+    /// What no segment has taken. It stays here as long as it can, so that what is more urgent overtakes it.
+    queue: Queue,
     opened_ms: u64,
     /// When something came or went last.
     pub(super) moved_ms: u64,
     /// When it ends though not all was acknowledged.
     pub(super) closing_ms: Option<u64>,
-    /// Records in the stream that no segment has taken: their lengths there, and as frames.
-    waiting: VecDeque<(usize, usize, Class)>,
+    /// Records of which segments have not taken all: their lengths there, and as frames.
+    begun: VecDeque<(usize, usize, Class)>,
     /// Bytes of the first of them that segments have taken.
     taken: usize,
+}
+
+/// What goes next on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub(super) class: Class,
+    /// Bytes of it at the most.
+    pub(super) len: usize,
+}
+
+/// What went.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) out: Outgoing,
+    /// Bytes of whole frames that are gone with it.
+    pub(super) sent: usize,
+    /// Whose records were taken for it, with their bytes.
+    pub(super) of: Vec<(AuthorId, usize)>,
 }
 
 impl LinkState {
@@ -79,11 +78,13 @@ impl LinkState {
             peer: None,
             session: None,
             stream: Stream::new(pace),
-            codec: Codec::new(hasher),
+            codec: Codec::new(hasher.clone()),
+            hasher,
+            queue: Queue::default(),
             opened_ms: now_ms,
             moved_ms: now_ms,
             closing_ms: None,
-            waiting: VecDeque::new(),
+            begun: VecDeque::new(),
             taken: 0,
         }
     }
@@ -91,8 +92,7 @@ impl LinkState {
     /// Whether its ends are still telling each other what they hold.
     pub(super) fn is_new(&self, now_ms: u64) -> bool {
         let has_begun = self.session.is_some() && self.moved_ms > self.opened_ms;
-        let is_quiet =
-            has_begun && self.stream.is_idle() && self.moved_ms + self.quiet_ms() <= now_ms;
+        let is_quiet = has_begun && self.is_idle() && self.moved_ms + self.quiet_ms() <= now_ms;
         !is_quiet && self.new_until_ms() > now_ms
     }
 
@@ -115,65 +115,105 @@ impl LinkState {
         self.closing_ms.is_some()
     }
 
-    /// Appends a frame, in its short form.
-    pub(super) fn push(&mut self, frame: &[u8], now_ms: u64) -> Result<(), FrameError> {
-        let record = self.codec.shorten(frame)?;
-        let before = self.stream.waiting();
-        self.stream.push(&record);
-        let len = self.stream.waiting() - before;
-        let class = match frame.get(4) {
-            // A run that goes alone was written or came just now; what was asked for is history.
-            Some(&RUN) if frame.len() <= self.pace.packet_max && before == 0 => Class::News,
-            Some(&RUN) => Class::History,
-            _ => Class::Control,
-        };
-        self.waiting.push_back((len, frame.len(), class));
+    /// Whether nothing waits here, and all that went is acknowledged.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.stream.is_idle()
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`] if it is none that this node could have made.
+    pub(super) fn push(
+        &mut self,
+        frame: &[u8],
+        is_asked: bool,
+        first: &Kinds,
+        now_ms: u64,
+    ) -> Result<(), FrameError> {
+        let body = frame.get(4..).ok_or(FrameError::Length(frame.len()))?;
+        let message = Message::decode(body, &self.hasher)?;
+        self.queue.push(message, frame.len(), is_asked, first);
         self.moved_ms = now_ms;
         Ok(())
     }
 
-    /// How urgent what goes next is.
-    pub(super) fn class(&self) -> Class {
-        self.waiting.front().map_or(Class::Control, |(_, _, class)| *class)
+    /// The authors of whom something waits.
+    pub(super) fn authors(&self) -> impl Iterator<Item = &AuthorId> {
+        self.queue.authors()
     }
 
-    /// What goes now, and bytes of whole frames that are gone with it.
-    pub(super) fn next(&mut self, now_ms: u64) -> Result<Option<(Outgoing, usize)>, StreamError> {
+    /// What would go now, where some authors have to wait.
+    pub(super) fn due(&self, may: impl Fn(&AuthorId) -> bool, now_ms: u64) -> Option<Due> {
+        let begun = self.begun.front().map(|(_, _, class)| *class);
+        if let Some(len) = self.stream.next_len(now_ms) {
+            return Some(Due { class: begun.unwrap_or(Class::Control), len });
+        }
+        let next = self.queue.next(may).filter(|_| self.stream.has_room())?;
+        let len = self.stream.len_of(self.queue.bytes());
+        Some(Due { class: next.class, len })
+    }
+
+    /// Takes what goes now.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamError`].
+    pub(super) fn next(
+        &mut self,
+        may: impl Fn(&AuthorId) -> bool,
+        now_ms: u64,
+    ) -> Result<Option<Gone>, StreamError> {
+        let of = self.fill(may);
         let before = self.stream.waiting();
         let Some(out) = self.stream.next(now_ms)? else { return Ok(None) };
         self.moved_ms = now_ms;
         self.taken += before - self.stream.waiting();
-        let mut gone = 0;
-        while let Some((len, frame_len, _)) = self.waiting.front().copied()
+        let mut sent = 0;
+        while let Some((len, frame_len, _)) = self.begun.front().copied()
             && len <= self.taken
         {
             self.taken -= len;
-            gone += frame_len;
-            self.waiting.pop_front();
+            sent += frame_len;
+            self.begun.pop_front();
         }
-        Ok(Some((out, gone)))
+        Ok(Some(Gone { out, sent, of }))
+    }
+
+    /// Gives the stream as much as one transmission takes.
+    fn fill(&mut self, may: impl Fn(&AuthorId) -> bool) -> Vec<(AuthorId, usize)> {
+        let mut of = Vec::new();
+        if !self.stream.has_room() {
+            return of;
+        }
+        // One byte more, so that the segment isn't taken for the last of all.
+        let most = self.stream.len_of(self.stream.waiting() + self.queue.bytes()) + 1;
+        while self.stream.waiting() < most
+            && let Some(entry) = self.queue.take(&may)
+        {
+            let before = self.stream.waiting();
+            self.stream.push(&self.codec.shorten(&entry.message));
+            let len = self.stream.waiting() - before;
+            self.begun.push_back((len, entry.len, entry.class));
+            of.extend(entry.author.map(|author| (author, len)));
+        }
+        of
     }
 
     /// When it ends if nothing happens: a goodbye is out or late, its other end never said who it is, or
     /// nothing was said on it for long.
     pub(super) fn closes_at_ms(&self) -> Option<u64> {
         if let Some(ms) = self.closing_ms {
-            return Some(if self.stream.is_idle() { 0 } else { ms });
+            return Some(if self.is_idle() { 0 } else { ms });
         }
         if self.session.is_none() {
             return Some(self.opened_ms + 10_000 + HANDSHAKE * self.pace.packet_ms);
         }
-        (self.role == Role::Dialer && self.stream.is_idle()).then_some(self.moved_ms + IDLE_MS)
+        (self.role == Role::Dialer && self.is_idle()).then_some(self.moved_ms + IDLE_MS)
     }
 
     pub(super) fn count_queued(&self, queued: &mut Queued) {
-        for (len, _, class) in &self.waiting {
-            let of_class = match class {
-                Class::Control => &mut queued.control,
-                Class::News => &mut queued.news,
-                Class::History => &mut queued.history,
-            };
-            *of_class += *len as u64;
-        }
+        self.queue.count(queued);
     }
 }

@@ -61,7 +61,7 @@ impl Star {
 fn said(node: &mut Node) -> Vec<(SessionId, Message)> {
     let mut said = Vec::new();
     for effect in std::mem::take(&mut node.effects) {
-        if let Effect::Send { session, frame } = effect {
+        if let Effect::Send { session, frame, .. } = effect {
             said.push((session, Message::decode(&frame[4..], &hasher()).expect("own frame")));
             node.step(Input::Sent { session, bytes: frame.len() });
         }

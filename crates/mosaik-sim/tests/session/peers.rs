@@ -171,7 +171,7 @@ fn two_nodes_of_one_key_are_told_of_each_other() {
         .effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Send { session, frame } => {
+            Effect::Send { session, frame, .. } => {
                 let hasher = super::wire::hasher();
                 match Message::decode(&frame[4..], &hasher).expect("own frame") {
                     Message::Twin(boot) => Some((*session, boot)),

@@ -76,7 +76,7 @@ impl Mesh {
         let mut flew = false;
         for effect in std::mem::take(&mut self.nodes[from].effects) {
             match effect {
-                Effect::Send { session, frame } => {
+                Effect::Send { session, frame, .. } => {
                     flew = true;
                     let message = Message::decode(&frame[4..], &hasher()).expect("own frame");
                     if matches!(message, Message::Probe(_)) {

@@ -270,7 +270,7 @@ impl Pair {
             let mut sent = Vec::new();
             for effect in effects {
                 match effect {
-                    Effect::Send { session, frame } => {
+                    Effect::Send { session, frame, .. } => {
                         flew = true;
                         let message = Message::decode(&frame[4..], &hasher()).expect("own frame");
                         let len = frame.len();
@@ -390,7 +390,7 @@ impl Talk {
         let mut heard = VecDeque::new();
         for effect in std::mem::take(&mut self.node.effects) {
             match effect {
-                Effect::Send { session, frame } if session == self.session => {
+                Effect::Send { session, frame, .. } if session == self.session => {
                     heard.push_back(Message::decode(&frame[4..], &hasher()).expect("own frame"));
                     if self.sends {
                         self.node.step(Input::Sent { session, bytes: frame.len() });
