@@ -10,6 +10,7 @@
 //! Source: FORMAT.md beside this crate, section 10.
 
 pub mod json;
+pub mod message;
 mod translate;
 mod value;
 

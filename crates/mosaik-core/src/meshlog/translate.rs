@@ -23,6 +23,8 @@ pub struct Written {
     pub id: MeshlogId,
     /// Its JSON on meshlogd's wire, compact and ASCII; unsigned.
     pub wire: String,
+    /// Whether it only names the event that it stands for.
+    pub is_reference: bool,
 }
 
 /// What an event says must be known to translate it, and its payload isn't here: wait for it.
@@ -86,7 +88,7 @@ pub fn compose(
         part.write(&mut wire);
     }
     wire.push('}');
-    Written { id, wire }
+    Written { id, wire, is_reference: kind.as_str() == Some(REFERENCE) }
 }
 
 fn reference(event: &Event) -> Json {
