@@ -19,6 +19,7 @@
 pub mod airtime;
 pub mod announce;
 pub mod codec;
+pub mod meshlog;
 #[cfg(feature = "prns")]
 pub mod prns;
 pub mod stack;

@@ -12,6 +12,7 @@
 //!
 //! Source: FORMAT.md beside this crate.
 
+mod lent;
 mod link;
 mod queue;
 
@@ -28,7 +29,10 @@ use mosaik_proto::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-pub use self::queue::{Kinds, Queued, Waiting};
+pub use self::{
+    lent::{Airtime, On},
+    queue::{Kinds, Queued, Waiting},
+};
 use self::{
     link::{Due, Gone, LinkState},
     queue::Class,
