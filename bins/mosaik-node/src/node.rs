@@ -111,6 +111,7 @@ impl Node {
         let (sender, inputs) = mpsc::channel(INPUTS_MAX);
         let shelf = Arc::new(Shelf::new(directory.path().join("blobs")));
         let radio_inbox = sender.clone();
+        let (bridge_shown, bridge) = watch::channel(Bridge::default());
         let net = bind(&config, &directory, &keys, own.node, &shelf, sender).await?;
         let dht_nodes = DhtNodes::new(directory.clone(), &config.dht_bootstrap);
         let has_pkarr_relays = !config.pkarr_relays.is_empty() && !config.lan_only;
@@ -124,7 +125,6 @@ impl Node {
             chain.metered = config.metered;
             ChainClient::spawn(chain)
         });
-        let (radio, bridge) = radio(&config, &directory, &keys, radio_inbox)?;
         let meters = chain.as_ref().map(|(chain, _)| chain.meters());
         let author_key = SigningKey::from_bytes(&own.author);
         let author = AuthorId(author_key.verifying_key().to_bytes());
@@ -142,6 +142,13 @@ impl Node {
             bridge,
         );
         let reads = Reads::new(store.readers());
+        let outside = Outside {
+            inbox: radio_inbox,
+            shown: bridge_shown,
+            handle: handle.clone(),
+            reads: reads.clone(),
+        };
+        let radio = radio(&config, &directory, &keys, outside)?;
         let (attachments, keeper) = Attachments::new(
             handle.clone(),
             attachments::Parts {
@@ -242,25 +249,33 @@ impl Node {
     }
 }
 
-/// A carrier for radio, if one is asked for, and what it shows of itself.
-type OwnRadio = (Option<Box<dyn Carrier>>, watch::Receiver<Bridge>);
+/// What a radio has to do with: the owner, who looks at it, the store.
+struct Outside {
+    inbox: mpsc::Sender<Delivery>,
+    shown: watch::Sender<Bridge>,
+    handle: Handle,
+    reads: Reads,
+}
 
+/// A carrier for radio, if one is asked for.
 #[cfg(feature = "reticulum")]
 fn radio(
     config: &Config,
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
-    inbox: mpsc::Sender<Delivery>,
-) -> Result<OwnRadio, StartError> {
-    let (shown, bridge) = watch::channel(Bridge::default());
+    outside: Outside,
+) -> Result<Option<Box<dyn Carrier>>, StartError> {
+    use crate::radio::{Parts, Radio};
     if config.rns.is_empty() {
-        return Ok((None, bridge));
+        return Ok(None);
     }
     let ways = config.rns.iter().map(|way| way.parse()).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|error| StartError::Radio(Box::new(error)))?;
-    let radio = crate::radio::Radio::start(config, ways, directory.path(), keys, inbox, shown)
+    let Outside { inbox, shown, handle, reads } = outside;
+    let directory = directory.path();
+    let radio = Radio::start(config, ways, Parts { directory, keys, inbox, shown, handle, reads })
         .map_err(|error| StartError::Radio(Box::new(error)))?;
-    Ok((Some(Box::new(radio)), bridge))
+    Ok(Some(Box::new(radio)))
 }
 
 #[cfg(not(feature = "reticulum"))]
@@ -268,9 +283,9 @@ fn radio(
     _: &Config,
     _: &Directory,
     _: &mosaik_core::key::NetworkKeys,
-    _: mpsc::Sender<Delivery>,
-) -> Result<OwnRadio, StartError> {
-    Ok((None, watch::channel(Bridge::default()).1))
+    _: Outside,
+) -> Result<Option<Box<dyn Carrier>>, StartError> {
+    Ok(None)
 }
 
 /// Which addresses the node publishes and dials.

@@ -3,11 +3,17 @@
 //! Invariants:
 //! - One task holds both. What the owner tells it waits in a queue that the sessions themselves bound.
 //! - Inputs go to the owner in order; while its inbox is full the radio waits, nobody else.
+//! - The bridge to meshlogd, where there is one, shares the interfaces' time, and goes after the station.
+
+mod bridging;
+mod ledger;
 
 use std::{future::Future, path::Path as FilePath, pin::Pin, time::Instant};
 
 use mosaik_api::document::{Bridge, BridgeInterface, BridgePeer, BridgeQueue, BridgeWaiting};
-use mosaik_core::{event::Hasher, key::NetworkKeys, trie::Prefix};
+use mosaik_core::{
+    event::Hasher, key::NetworkKeys, meshlog::message::MESSAGE_LEN_MAX, trie::Prefix,
+};
 use mosaik_net::{Delivery, Outlook, Path};
 use mosaik_proto::{
     carrier::{Effect, SessionId},
@@ -18,7 +24,7 @@ use mosaik_reticulum::{
     Via,
     airtime::{Channel, HOUR_MS},
     prns::{Ceiling, Prns, PrnsConfig, StartError, Way},
-    stack::{Peer, Report},
+    stack::{Order, Peer, Report},
     station::{Kinds, Queued, Station, StationConfig, Turn, Waiting},
 };
 use tokio::{
@@ -28,12 +34,15 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{carrier::Carrier, config::Config};
+use self::bridging::{Bridging, Done};
+use crate::{carrier::Carrier, config::Config, handle::Handle, reads::Reads};
 
 /// The file of the identity in Reticulum, in the network's directory.
 const IDENTITY_FILE: &str = "reticulum.key";
 /// Bytes of a Resource that is taken: a segment of the stream, with room.
 const RESOURCE_MAX: usize = 64 << 10;
+/// The same where meshlogd is spoken to: one of its messages.
+const MESHLOG_RESOURCE_MAX: usize = MESSAGE_LEN_MAX;
 /// How often what is shown is put together anew, though nothing happened: ages grow.
 const SHOW_EVERY: Duration = Duration::from_secs(1);
 /// How long goodbyes may take.
@@ -47,6 +56,16 @@ enum Told {
     Close,
 }
 
+/// What of the node a radio is started with.
+pub(crate) struct Parts<'a> {
+    pub(crate) directory: &'a FilePath,
+    pub(crate) keys: &'a NetworkKeys,
+    pub(crate) inbox: mpsc::Sender<Delivery>,
+    pub(crate) shown: watch::Sender<Bridge>,
+    pub(crate) handle: Handle,
+    pub(crate) reads: Reads,
+}
+
 /// See the module's head.
 pub(crate) struct Radio {
     told: mpsc::UnboundedSender<Told>,
@@ -55,7 +74,7 @@ pub(crate) struct Radio {
 }
 
 impl Radio {
-    /// Starts it; what it shows of itself goes to `shown`.
+    /// Starts it; what it shows of itself goes to `shown` of the parts.
     ///
     /// # Errors
     ///
@@ -63,11 +82,9 @@ impl Radio {
     pub(crate) fn start(
         config: &Config,
         ways: Vec<Via>,
-        directory: &FilePath,
-        keys: &NetworkKeys,
-        inbox: mpsc::Sender<Delivery>,
-        shown: watch::Sender<Bridge>,
+        parts: Parts<'_>,
     ) -> Result<Self, StartError> {
+        let Parts { directory, keys, inbox, shown, handle, reads } = parts;
         let bitrate = u32::try_from(config.rns_bitrate).ok().filter(|bits| *bits > 0);
         let share = u32::from(config.rns_airtime.0) * 10;
         let ceiling = bitrate.filter(|_| share < 1000).map(|bits| ceiling(bits, share));
@@ -75,8 +92,8 @@ impl Radio {
             identity: directory.join(IDENTITY_FILE),
             ways: ways.into_iter().map(|via| Way { via, ceiling }).collect(),
             rns_config: config.rns_config.clone(),
-            meshlog: false,
-            resource_len_max: RESOURCE_MAX,
+            meshlog: config.rns_meshlog,
+            resource_len_max: if config.rns_meshlog { MESHLOG_RESOURCE_MAX } else { RESOURCE_MAX },
         };
         let (prns, reports) = Prns::start(stack)?;
         let own = prns.identity().peer();
@@ -91,7 +108,9 @@ impl Radio {
         });
         let (told, commands) = mpsc::unbounded_channel();
         let started = Instant::now();
-        let task = Task { prns, reports, commands, station, own, inbox, shown, started };
+        let meshlog =
+            config.rns_meshlog.then(|| Bridging::start(own, keys.radio, directory, handle, reads));
+        let task = Task { prns, reports, commands, station, meshlog, own, inbox, shown, started };
         Ok(Self { told, task: tokio::spawn(task.run()), held: None })
     }
 }
@@ -169,6 +188,7 @@ struct Task {
     reports: mpsc::Receiver<Report>,
     commands: mpsc::UnboundedReceiver<Told>,
     station: Station,
+    meshlog: Option<Bridging>,
     own: Peer,
     inbox: mpsc::Sender<Delivery>,
     shown: watch::Sender<Bridge>,
@@ -183,13 +203,16 @@ impl Task {
     async fn run(mut self) {
         let mut show_at = self.started;
         loop {
-            let timeout_ms = self.station.next_timeout_ms(self.now_ms());
+            let meshlog_ms = self.meshlog.as_ref().and_then(Bridging::next_timeout_ms);
+            let station_ms = self.station.next_timeout_ms(self.now_ms());
+            let timeout_ms = station_ms.into_iter().chain(meshlog_ms).min();
             let due = timeout_ms.and_then(|ms| self.started.checked_add(Duration::from_millis(ms)));
             let wake = due.map_or(show_at, |due| due.min(show_at));
             let mut turn = Turn::default();
+            let mut foreign = Vec::new();
             tokio::select! {
                 report = self.reports.recv() => match report {
-                    Some(report) => self.take_report(report, &mut turn),
+                    Some(report) => self.take_report(report, &mut turn, &mut foreign),
                     None => break warn!("the Reticulum stack has ended"),
                 },
                 told = self.commands.recv() => match told {
@@ -197,17 +220,30 @@ impl Task {
                         self.station.handle_effect(effect, self.now_ms(), &mut turn);
                     }
                     Some(Told::Held { top, events }) => self.station.set_state(top, events),
-                    Some(Told::Pause(on)) => self.station.pause(on),
+                    Some(Told::Pause(on)) => {
+                        self.station.pause(on);
+                        foreign.extend(self.meshlog.iter_mut().flat_map(|it| it.pause(on)));
+                    }
                     Some(Told::Close) | None => {
                         self.prns.close().await;
                         return;
                     }
                 },
+                Some(done) = next_done(&mut self.meshlog) => {
+                    let now_ms = self.now_ms();
+                    if let Some(meshlog) = &mut self.meshlog {
+                        meshlog.take(done, now_ms);
+                    }
+                }
                 () = sleep_until(wake.into()) => {}
             }
             self.station.handle_timeout(self.now_ms(), &mut turn);
+            let now_ms = self.now_ms();
+            if let Some(meshlog) = &mut self.meshlog {
+                foreign.extend(meshlog.handle_timeout(now_ms, &mut self.station.airtime()));
+            }
             let Turn { orders, inputs } = turn;
-            orders.into_iter().for_each(|order| self.prns.carry(order));
+            orders.into_iter().chain(foreign).for_each(|order| self.prns.carry(order));
             for input in inputs {
                 if self.inbox.send(input.into()).await.is_err() {
                     self.prns.close().await;
@@ -230,8 +266,13 @@ impl Task {
         }
     }
 
-    fn take_report(&mut self, report: Report, turn: &mut Turn) {
+    fn take_report(&mut self, report: Report, turn: &mut Turn, foreign: &mut Vec<Order>) {
         debug!(?report, "radio");
+        let now_ms = self.now_ms();
+        if let Some(meshlog) = &mut self.meshlog {
+            let air = &mut self.station.airtime();
+            foreign.extend(meshlog.handle_report(&report, now_ms, air));
+        }
         self.station.handle_report(report, self.now_ms(), turn);
     }
 
@@ -252,6 +293,7 @@ impl Task {
                     queued: shown_queue(it.queued),
                 })
                 .collect(),
+            meshlog: self.meshlog.as_ref().map(|it| it.show(now_ms)),
             peers: peers
                 .map(|it| BridgePeer {
                     identity: it.peer.to_string(),
@@ -264,5 +306,13 @@ impl Task {
                 .collect(),
         };
         self.shown.send_replace(bridge);
+    }
+}
+
+/// The next answer that the bridge to meshlogd waits for; never, where there is none.
+async fn next_done(meshlog: &mut Option<Bridging>) -> Option<Done> {
+    match meshlog {
+        Some(meshlog) => meshlog.done().await,
+        None => std::future::pending().await,
     }
 }

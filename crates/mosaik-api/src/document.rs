@@ -423,6 +423,62 @@ pub struct Bridge {
     pub interfaces: Vec<BridgeInterface>,
     /// Nodes of this network that were heard there.
     pub peers: Vec<BridgePeer>,
+    /// What goes between this network and meshlogd; none where that isn't asked for.
+    #[serde(default)]
+    pub meshlog: Option<BridgeMeshlog>,
+}
+
+/// What goes between this network and meshlogd, since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeMeshlog {
+    /// Authors of whom something is held that meshlogd can have: ours, and its own.
+    pub authors: u64,
+    /// Identities whose keys are known.
+    pub keys: u64,
+    /// Events taken that their author has signed.
+    pub verified: u64,
+    /// Events taken of authors whose keys aren't known.
+    pub unverified: u64,
+    /// Events that were taken before their author's key was known, and are not signed with it.
+    pub mismatched: u64,
+    /// Events that came and were here already.
+    pub known: u64,
+    /// This network's own that came back.
+    pub echoed: u64,
+    /// Events sent that came, as far as can be known.
+    pub sent: u64,
+    /// Events that wait for one before them.
+    pub pending: u64,
+    /// Other bridges of this network that were heard.
+    pub bridges: u64,
+    /// What came and was refused.
+    pub refused: Vec<Refusal>,
+    /// The peers.
+    pub peers: Vec<MeshlogPeer>,
+}
+
+/// How much was refused for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Its name: `fork`, `malformed`, `bad_signature`, ...
+    pub why: String,
+    /// How many events; of `malformed` messages.
+    pub events: u64,
+}
+
+/// A peer on meshlogd's side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshlogPeer {
+    /// Its identity hash, 32 hex digits.
+    pub identity: String,
+    /// Whether there is a link on which both know each other.
+    pub linked: bool,
+    /// Milliseconds since its announce was heard; none if it came by itself.
+    pub heard_ms: Option<u64>,
+    /// Events that it lacks.
+    pub lacks: u64,
+    /// Events that it says to have and that lack here.
+    pub offers: u64,
 }
 
 /// A way into Reticulum.

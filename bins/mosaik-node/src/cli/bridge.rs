@@ -2,7 +2,7 @@
 
 use mosaik_api::{
     client::Client,
-    document::{BridgeInterface, BridgePeer, BridgeWaiting},
+    document::{BridgeInterface, BridgeMeshlog, BridgePeer, BridgeWaiting, MeshlogPeer},
 };
 
 use super::{
@@ -36,12 +36,49 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
     ];
     print_table(heading, &interfaces)?;
     print("")?;
+    if let Some(meshlog) = &bridge.meshlog {
+        show_meshlog(meshlog)?;
+        print("")?;
+    }
     if bridge.peers.is_empty() {
         note("nobody of this network was heard yet");
         return Ok(());
     }
     let peers: Vec<_> = bridge.peers.iter().map(peer).collect();
     print_table(["PEER", "STATE", "EVENTS", "HOPS", "HEARD"], &peers)
+}
+
+fn show_meshlog(it: &BridgeMeshlog) -> Result<(), Failed> {
+    let taken = it.verified + it.unverified;
+    print(format!("meshlogd   {} authors, {taken} events taken, {} sent", it.authors, it.sent))?;
+    if it.unverified > 0 {
+        print(format!("           {} of them of authors whose keys are not known", it.unverified))?;
+    }
+    if it.mismatched > 0 {
+        print(format!("           {} of them turned out not to be their author's", it.mismatched))?;
+    }
+    if it.pending > 0 {
+        print(format!("           {} wait for one before them", it.pending))?;
+    }
+    for refusal in &it.refused {
+        print(format!("           refused: {} {}", refusal.events, refusal.why))?;
+    }
+    let peers: Vec<_> = it.peers.iter().map(meshlog_peer).collect();
+    if peers.is_empty() {
+        note("no meshlogd was heard yet");
+        return Ok(());
+    }
+    print_table(["MESHLOGD", "STATE", "LACKS", "OFFERS", "HEARD"], &peers)
+}
+
+fn meshlog_peer(it: &MeshlogPeer) -> [String; 5] {
+    [
+        it.identity.clone(),
+        if it.linked { "linked" } else { "-" }.to_owned(),
+        it.lacks.to_string(),
+        it.offers.to_string(),
+        it.heard_ms.map_or_else(|| "-".to_owned(), |ms| format!("{} ago", seconds(ms))),
+    ]
 }
 
 fn interface(it: &BridgeInterface) -> [String; 9] {

@@ -106,6 +106,9 @@ pub(crate) struct RunFlags {
     /// Send events of this kind (alert, or alert.*) over radio before others that were asked for
     #[arg(long, value_name = "KIND", requires = "rns", help_heading = NODE)]
     rns_first: Vec<String>,
+    /// Be a peer of meshlogd there: take its events, and give it those of this network
+    #[arg(long, requires = "rns", help_heading = NODE)]
+    rns_meshlog: bool,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -169,6 +172,7 @@ impl RunFlags {
             rns_bitrate: self.rns_bitrate.or(weaker.rns_bitrate),
             rns_airtime: self.rns_airtime.or(weaker.rns_airtime),
             rns_first: either(self.rns_first, weaker.rns_first),
+            rns_meshlog: self.rns_meshlog || weaker.rns_meshlog,
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -196,7 +200,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 36] = [
+    let said: [(&config::Key, Vec<String>); 37] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -225,6 +229,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RNS_BITRATE, text(&run.rns_bitrate)),
         (&config::RNS_AIRTIME, text(&run.rns_airtime)),
         (&config::RNS_FIRST, run.rns_first.clone()),
+        (&config::RNS_MESHLOG, switch(run.rns_meshlog, "true")),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 34] = [
+const SAMPLES: [(&str, &str, &str); 35] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -30,6 +30,7 @@ const SAMPLES: [(&str, &str, &str); 34] = [
     ("rns_bitrate", "3125", "1200"),
     ("rns_airtime", "1%", "100%"),
     ("rns_first", "alert", "alert.*"),
+    ("rns_meshlog", "true", "false"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),
@@ -93,6 +94,8 @@ fn shown(loaded: &Loaded, key: &Key) -> (String, Origin) {
 
 fn toml_line(key: &Key, value: &str) -> String {
     match key.kind {
+        // It takes a way into Reticulum.
+        _ if *key == RNS_MESHLOG => format!("rns = [\"rnsd\"]\n{} = {value}", key.name),
         Kind::Text => format!("{} = {value:?}", key.name),
         Kind::List => format!("{} = [{value:?}]", key.name),
         Kind::Number | Kind::Switch => format!("{} = {value}", key.name),
@@ -126,6 +129,13 @@ fn samples_are_of_every_setting_but_the_network() {
     let all: Vec<_> =
         KEYS.iter().map(|key| key.name).filter(|name| !name.starts_with("network")).collect();
     assert_eq!(sampled, all);
+}
+
+#[test]
+fn a_bridge_to_meshlogd_takes_a_way_into_reticulum() {
+    let refused = loaded(&Layer::new(), &[], Some("rns_meshlog = true")).expect_err("no way");
+    let text = refused.to_string();
+    assert!(text.starts_with("rns_meshlog = \"true\" (/etc/node.toml): meshlogd is"), "{text}");
 }
 
 #[test]
