@@ -4,6 +4,7 @@
 //! ignored, with the reason. Everything goes over 127.0.0.1, abstract sockets and pseudo terminals.
 
 mod announces;
+mod bridge;
 mod hostile;
 mod islands;
 mod links;
@@ -65,6 +66,12 @@ fn main() -> ExitCode {
         ),
         trial("resources::between_two_of_us_pass_as_soon_as_the_link_is_up", resources::ours),
         trial("meshlog::a_daemon_links_with_us_and_sends_its_events", meshlog::daemon),
+        trial("bridge::nodes_and_daemons_hold_the_same_each_once", bridge::all_hold_the_same),
+        trial("bridge::a_daemon_and_a_node_meet_over_lora", bridge::over_lora),
+        trial(
+            "bridge::what_is_wrong_is_refused_and_shown",
+            bridge::what_is_wrong_is_refused_and_shown,
+        ),
         trial("ways::udp_carries_us", ways::udp),
         trial("ways::a_kiss_modem_carries_us", ways::kiss),
         trial("ways::a_program_carries_us", ways::pipe),
