@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mosaik_reticulum::{
     Via,
-    prns::{Ceiling, Prns, PrnsConfig, Way},
+    airtime::{Ceiling, Channel},
+    prns::{Prns, PrnsConfig, Way},
     stack::{Order, Report, Service},
 };
 use mosaik_tests::Diary;
@@ -132,7 +133,7 @@ impl Attack {
 /// However many ask, what goes out stays below the ceiling, and room is left for what is ours.
 pub(crate) fn a_flood_of_requests_stays_below_the_ceiling(_: Venv) -> Result<()> {
     // So that a packet of 118 bytes, the answer to a request, takes 354 ms: half of 36 s is there.
-    let ceiling = Ceiling { byte_ns: 3_000_000, packet_us: 0, an_hour: Duration::from_secs(36) };
+    let ceiling = Ceiling { channel: Channel::Bits(2_667), an_hour_ms: 36_000 };
     play(async {
         let diary = Diary::begin();
         let mut attack = begin(Some(ceiling)).await?;

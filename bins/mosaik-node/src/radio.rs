@@ -22,8 +22,8 @@ use mosaik_proto::{
 };
 use mosaik_reticulum::{
     Via,
-    airtime::{Channel, HOUR_MS},
-    prns::{Ceiling, Prns, PrnsConfig, StartError, Way},
+    airtime::{Ceiling, Channel, HOUR_MS},
+    prns::{Prns, PrnsConfig, StartError, Way},
     stack::{Order, Peer, Report},
     station::{Kinds, Queued, Station, StationConfig, Turn, Waiting},
 };
@@ -87,7 +87,10 @@ impl Radio {
         let Parts { directory, keys, inbox, shown, handle, reads } = parts;
         let bitrate = u32::try_from(config.rns_bitrate).ok().filter(|bits| *bits > 0);
         let share = u32::from(config.rns_airtime.0) * 10;
-        let ceiling = bitrate.filter(|_| share < 1000).map(|bits| ceiling(bits, share));
+        let ceiling = bitrate.filter(|_| share < 1000).map(|bits| Ceiling {
+            channel: Channel::of_bitrate(bits),
+            an_hour_ms: HOUR_MS / 1000 * u64::from(share),
+        });
         let stack = PrnsConfig {
             identity: directory.join(IDENTITY_FILE),
             ways: ways.into_iter().map(|via| Way { via, ceiling }).collect(),
@@ -112,17 +115,6 @@ impl Radio {
             config.rns_meshlog.then(|| Bridging::start(own, keys.radio, directory, handle, reads));
         let task = Task { prns, reports, commands, station, meshlog, own, inbox, shown, started };
         Ok(Self { told, task: tokio::spawn(task.run()), held: None })
-    }
-}
-
-/// What the stack may send in an hour whatever makes it: it answers strangers by itself.
-fn ceiling(bitrate: u32, share: u32) -> Ceiling {
-    let channel = Channel::of_bitrate(bitrate);
-    let [one_ms, whole_ms] = [1, 500].map(|len| channel.packet_ms(len));
-    Ceiling {
-        byte_ns: whole_ms.saturating_sub(one_ms) * 1_000_000 / 499,
-        packet_us: one_ms * 1000,
-        an_hour: Duration::from_millis(HOUR_MS / 1000 * u64::from(share)),
     }
 }
 

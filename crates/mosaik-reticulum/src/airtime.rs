@@ -46,7 +46,7 @@ pub fn resource_len(data: usize) -> (usize, usize) {
 }
 
 /// How fast a channel is.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// So many bits a second, all of them the packet's.
     Bits(u32),
@@ -55,7 +55,7 @@ pub enum Channel {
 }
 
 /// How a LoRa modem is set.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lora {
     /// Spreading factor, 7 to 12.
     pub spreading_factor: u8,
@@ -143,17 +143,28 @@ pub struct Budget {
     share_ms: u64,
     /// What was spent, by the minute in which it was, oldest first.
     spent: VecDeque<(u64, u64)>,
+    /// What of that nobody sent: it may have been, before this node was started.
+    withheld: (u64, u64),
 }
 
 impl Budget {
     /// So many milliseconds in any hour: 36,000 is a duty cycle of 1 %.
     pub fn new(share_ms: u64) -> Self {
-        Self { share_ms, spent: VecDeque::new() }
+        Self { share_ms, spent: VecDeque::new(), withheld: (0, 0) }
+    }
+
+    /// The same at a start. Half of the first hour's is withheld: a node that is started again and again
+    /// has no more.
+    pub fn begun(share_ms: u64, now_ms: u64) -> Self {
+        let mut budget = Self::new(share_ms);
+        budget.withheld = (now_ms / MINUTE_MS, share_ms / 2);
+        budget.spend(share_ms / 2, now_ms);
+        budget
     }
 
     /// For what is free.
     pub fn unlimited() -> Self {
-        Self { share_ms: u64::MAX, spent: VecDeque::new() }
+        Self::new(u64::MAX)
     }
 
     /// Milliseconds that may be spent in an hour.
@@ -163,12 +174,18 @@ impl Budget {
 
     /// Milliseconds that were spent in the last hour, counted by whole minutes.
     pub fn used_ms(&self, now_ms: u64) -> u64 {
+        let (minute, withheld_ms) = self.withheld;
+        self.taken_ms(now_ms) - if is_within(minute, now_ms) { withheld_ms } else { 0 }
+    }
+
+    /// The same with what is withheld.
+    fn taken_ms(&self, now_ms: u64) -> u64 {
         self.spent.iter().filter(|(minute, _)| is_within(*minute, now_ms)).map(|(_, ms)| ms).sum()
     }
 
     /// Milliseconds that may be spent now; none: without limit.
     pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
-        (self.share_ms != u64::MAX).then(|| self.share_ms.saturating_sub(self.used_ms(now_ms)))
+        (self.share_ms != u64::MAX).then(|| self.share_ms.saturating_sub(self.taken_ms(now_ms)))
     }
 
     /// When `cost_ms` may be spent: now, later, or never, because it is more than the share.
@@ -176,7 +193,7 @@ impl Budget {
         if self.share_ms == u64::MAX {
             return Some(now_ms);
         }
-        let Some(mut excess) = (self.used_ms(now_ms) + cost_ms).checked_sub(self.share_ms) else {
+        let Some(mut excess) = (self.taken_ms(now_ms) + cost_ms).checked_sub(self.share_ms) else {
             return Some(now_ms);
         };
         if excess == 0 {
@@ -243,6 +260,57 @@ impl<K: Ord + Copy> Shares<K> {
         }
         let each_ms = self.each_ms;
         self.spent.entry(of).or_insert_with(|| Budget::new(each_ms)).spend(cost_ms, now_ms);
+    }
+}
+
+/// How much an interface may send in an hour, whoever wants it.
+///
+/// What lies above a Reticulum stack paces what it orders. But the stack answers by itself too:
+/// requests for links and paths, offers of Resources, packets that want a proof. A hostile peer can ask
+/// for more of that than a duty cycle allows, so beneath the stack each packet is counted, and one that
+/// doesn't fit is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceiling {
+    /// What it is on.
+    pub channel: Channel,
+    /// Milliseconds on air in any hour.
+    pub an_hour_ms: u64,
+}
+
+/// Why a stack sends something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It was ordered here, or serves what was.
+    Own,
+    /// Others want it, and nobody here. A quarter of the ceiling is not for it.
+    Asked,
+}
+
+/// What is left below a [`Ceiling`].
+#[derive(Debug, Clone)]
+pub struct Account {
+    ceiling: Ceiling,
+    budget: Budget,
+}
+
+impl Account {
+    /// One at a start.
+    pub fn new(ceiling: Ceiling, now_ms: u64) -> Self {
+        Self { ceiling, budget: Budget::begun(ceiling.an_hour_ms, now_ms) }
+    }
+
+    /// Takes what a packet of so many bytes costs; without room for it nothing, and it must not be sent.
+    pub fn takes(&mut self, len: usize, cause: Cause, now_ms: u64) -> bool {
+        let air_ms = self.ceiling.channel.packet_ms(len);
+        let reserve_ms = match cause {
+            Cause::Own => 0,
+            Cause::Asked => self.ceiling.an_hour_ms / 4,
+        };
+        if self.budget.left_ms(now_ms).is_some_and(|left_ms| air_ms + reserve_ms > left_ms) {
+            return false;
+        }
+        self.budget.spend(air_ms, now_ms);
+        true
     }
 }
 
@@ -333,5 +401,47 @@ mod tests {
         assert_eq!(budget.when(3_600, 0), Some(0));
         assert_eq!(budget.when(3_601, 0), None);
         assert_eq!(Budget::unlimited().when(u64::MAX / 2, 7), Some(7));
+    }
+
+    #[test]
+    fn half_of_the_first_hour_is_withheld_and_not_shown_as_used() {
+        let mut budget = Budget::begun(36_000, 0);
+        budget.spend(1_000, 5_000);
+        assert_eq!((budget.used_ms(5_000), budget.left_ms(5_000)), (1_000, Some(17_000)));
+        let later_ms = HOUR_MS + MINUTE_MS;
+        assert_eq!((budget.used_ms(later_ms), budget.left_ms(later_ms)), (0, Some(36_000)));
+    }
+
+    /// SF8 at one percent: 36 s an hour.
+    fn one_percent() -> Account {
+        Account::new(Ceiling { channel: lora(8), an_hour_ms: 36_000 }, 0)
+    }
+
+    #[test]
+    fn a_flood_sends_no_more_than_the_ceiling_and_leaves_room_for_what_is_ours() {
+        let (mut account, mut now_ms) = (one_percent(), 0);
+        let air_ms = lora(8).packet_ms(LINK_PROOF_LEN);
+        // Ten hours of a link request every 100 ms.
+        let mut sent = Vec::new();
+        for _ in 0..10 * 36_000 {
+            now_ms += 100;
+            if account.takes(LINK_PROOF_LEN, Cause::Asked, now_ms) {
+                sent.push(now_ms);
+            }
+        }
+        for end in &sent {
+            let hour = sent.iter().filter(|at| *at <= end && **at + HOUR_MS > *end).count() as u64;
+            assert!(air_ms * hour <= 27_000, "{hour}");
+        }
+        assert!(sent.len() as u64 * air_ms >= 9 * 26_000, "{}", sent.len());
+        let ours = (0..1000).filter(|_| account.takes(100, Cause::Own, now_ms)).count() as u64;
+        assert!(ours * lora(8).packet_ms(100) >= 8_500, "{ours}");
+    }
+
+    #[test]
+    fn what_was_not_used_is_kept_for_an_hour_and_no_longer() {
+        let mut account = one_percent();
+        let sent = (0..1000).filter(|_| account.takes(100, Cause::Own, 10 * HOUR_MS)).count();
+        assert_eq!(sent as u64, 36_000 / lora(8).packet_ms(100));
     }
 }

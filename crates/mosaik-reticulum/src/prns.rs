@@ -79,7 +79,6 @@ use tracing::{debug, error};
 
 pub use self::{
     attach::AttachError,
-    ceiling::Ceiling,
     identity::{Identity, IdentityError},
     rnsd::RnsdError,
 };
@@ -88,6 +87,7 @@ use self::{
     tap::{Lookout, name_hash},
 };
 use crate::{
+    airtime::Ceiling,
     stack::{Interface, Link, Order, Peer, PublicKeys, Report, Service},
     via::Via,
 };

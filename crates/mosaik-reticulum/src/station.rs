@@ -331,7 +331,10 @@ impl Station {
         let channel = Channel::of_bitrate(bitrate);
         let has_limit = bitrate < RADIO_BITRATE_MAX && self.config.share < 1000;
         let budget = match has_limit {
-            true => Budget::new(HOUR_MS / 1000 * u64::from(self.config.share) / 100 * OWN_SHARE),
+            true => {
+                let share_ms = HOUR_MS / 1000 * u64::from(self.config.share);
+                Budget::begun(share_ms / 100 * OWN_SHARE, now_ms)
+            }
             false => Budget::unlimited(),
         };
         let spread_ms = spread_ms(channel);

@@ -6,6 +6,8 @@
 
 pub mod cases;
 mod channel;
+mod hostile;
+pub mod hours;
 mod stack;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::collections::BTreeMap;
 use mosaik_core::{
     event::{Draft, Hasher, Kind},
     id::AuthorId,
-    key::Network,
+    key::{Network, NetworkKeys},
     trie::Prefix,
 };
 use mosaik_proto::{
@@ -22,7 +24,7 @@ use mosaik_proto::{
     replica::{Config, Replica},
 };
 use mosaik_reticulum::{
-    airtime::{Channel, HOUR_MS},
+    airtime::{Ceiling, Channel, HOUR_MS},
     stack::{Interface, Report},
     station::{Kinds, Station, StationConfig, Turn},
 };
@@ -32,6 +34,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::channel::Used;
 use self::{
     channel::Air,
+    hostile::Hostile,
     stack::{Packet, Stack},
 };
 use crate::{
@@ -54,6 +57,8 @@ pub struct Setup {
     pub deaf: Vec<(usize, usize)>,
     /// The share of an hour that each may send, in thousandths.
     pub share: u32,
+    /// Whether somebody else is there who asks for all that costs others airtime.
+    pub is_flooded: bool,
     /// Where chance begins.
     pub seed: u64,
 }
@@ -61,7 +66,8 @@ pub struct Setup {
 impl Setup {
     /// Two nodes side by side that lose nothing and may always send.
     pub fn pair(channel: Channel, bitrate: u32, seed: u64) -> Self {
-        Self { nodes: 2, channel, bitrate, loss: 0, deaf: Vec::new(), share: 1000, seed }
+        let (loss, share, is_flooded) = (0, 1000, false);
+        Self { nodes: 2, channel, bitrate, loss, deaf: Vec::new(), share, is_flooded, seed }
     }
 }
 
@@ -79,9 +85,66 @@ struct Node {
     next_ms: Option<u64>,
 }
 
+/// The network of all islands.
+fn keys() -> NetworkKeys {
+    Network::Public("island".into()).keys()
+}
+
+impl Node {
+    /// One that has just started, and holds nothing.
+    fn new(setup: &Setup, index: usize, now_ms: u64, rng: &mut ChaCha8Rng) -> Self {
+        let keys = keys();
+        let mut storage = Storage::new(Backing::Model, keys.fingerprint);
+        let config = Config {
+            keys: keys.clone(),
+            node_key: ed25519_dalek::SigningKey::from_bytes(&[100 + index as u8; 32]),
+            author_key: ed25519_dalek::SigningKey::from_bytes(&[200 + index as u8; 32]),
+            author_is_new: now_ms == 0,
+            name: format!("n{index}"),
+            software: "mosaik-sim".into(),
+            sync_interval_ms: 60_000,
+            sync_jitter_ms: 30_000,
+            sessions_kept: SESSIONS_KEPT,
+            authors_max: 10_000,
+            clock_floor_ms: EPOCH_MS / 2,
+            seed: rng.random(),
+        };
+        let now = Now { mono_ms: now_ms, wall_ms: EPOCH_MS + now_ms };
+        let opened = storage.write(None, |book| Replica::open(config, now, book));
+        let station = StationConfig {
+            own: stack::peer(index),
+            tag: keys.radio,
+            hasher: Hasher::new(&keys.fingerprint),
+            share: setup.share,
+            bitrate: Some(setup.bitrate),
+            first: Kinds::default(),
+            seed: rng.random(),
+        };
+        // As a node has it: none where it may always send.
+        let ceiling = (setup.share < 1000).then(|| Ceiling {
+            channel: setup.channel,
+            an_hour_ms: HOUR_MS / 1000 * u64::from(setup.share),
+        });
+        let packet_ms = setup.channel.packet_ms(500);
+        Self {
+            replica: opened.expect("a storage that works"),
+            storage,
+            station: Station::new(station),
+            stack: Stack::new(index, packet_ms, ceiling, now_ms),
+            busy_until_ms: now_ms,
+            looks_ms: now_ms,
+            token: 0,
+            next_ms: None,
+        }
+    }
+}
+
 /// See the module's head.
 pub struct Island {
+    setup: Setup,
     nodes: Vec<Node>,
+    /// Behind the nodes.
+    hostile: Option<Hostile>,
     air: Air,
     /// What is on air: by its end and a number, who, since when, what.
     flying: BTreeMap<(u64, u64), (usize, u64, Packet)>,
@@ -100,58 +163,30 @@ impl Island {
     /// Nodes that have just started and hold nothing.
     pub fn new(setup: &Setup) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(setup.seed);
-        let keys = Network::Public("island".into()).keys();
-        let packet_ms = setup.channel.packet_ms(500);
-        let node = |index: usize| {
-            let mut storage = Storage::new(Backing::Model, keys.fingerprint);
-            let config = Config {
-                keys: keys.clone(),
-                node_key: ed25519_dalek::SigningKey::from_bytes(&[100 + index as u8; 32]),
-                author_key: ed25519_dalek::SigningKey::from_bytes(&[200 + index as u8; 32]),
-                author_is_new: true,
-                name: format!("n{index}"),
-                software: "mosaik-sim".into(),
-                sync_interval_ms: 60_000,
-                sync_jitter_ms: 30_000,
-                sessions_kept: SESSIONS_KEPT,
-                authors_max: 10_000,
-                clock_floor_ms: EPOCH_MS / 2,
-                seed: rng.random(),
-            };
-            let now = Now { mono_ms: 0, wall_ms: EPOCH_MS };
-            let opened = storage.write(None, |book| Replica::open(config, now, book));
-            Node {
-                replica: opened.expect("a storage that works"),
-                storage,
-                station: Station::new(StationConfig {
-                    own: stack::peer(index),
-                    tag: keys.radio,
-                    hasher: Hasher::new(&keys.fingerprint),
-                    share: setup.share,
-                    bitrate: Some(setup.bitrate),
-                    first: Kinds::default(),
-                    seed: rng.random(),
-                }),
-                stack: Stack::new(index, packet_ms),
-                busy_until_ms: 0,
-                looks_ms: 0,
-                token: 0,
-                next_ms: None,
-            }
-        };
-        let nodes = (0..setup.nodes).map(node).collect();
+        let nodes = (0..setup.nodes).map(|index| Node::new(setup, index, 0, &mut rng)).collect();
         let air = Air::new(setup.channel, setup.loss, setup.deaf.clone());
-        let mut island = Self { nodes, air, flying: BTreeMap::new(), now_ms: 0, count: 0, rng };
-        for index in 0..setup.nodes {
-            let interface = Report::Interface {
-                interface: Interface(0),
-                name: "radio".into(),
-                bitrate: Some(setup.bitrate),
-                online: true,
-            };
-            island.report(index, vec![interface]);
-        }
+        let hostile = setup.is_flooded.then(|| Hostile::new(setup.nodes, keys().radio));
+        let (setup, flying) = (setup.clone(), BTreeMap::new());
+        let mut island = Self { setup, nodes, hostile, air, flying, now_ms: 0, count: 0, rng };
+        (0..island.nodes.len()).for_each(|index| island.begin(index));
         island
+    }
+
+    /// A node's radio is there.
+    fn begin(&mut self, node: usize) {
+        let interface = Report::Interface {
+            interface: Interface(0),
+            name: "radio".into(),
+            bitrate: Some(self.setup.bitrate),
+            online: true,
+        };
+        self.report(node, vec![interface]);
+    }
+
+    /// A node stops at once, and starts with its keys and an empty disk.
+    pub fn lose_disk(&mut self, node: usize) {
+        self.nodes[node] = Node::new(&self.setup, node, self.now_ms, &mut self.rng);
+        self.begin(node);
     }
 
     /// A node writes so many events of so many random bytes, each by itself as a person would.
@@ -198,6 +233,12 @@ impl Island {
         self.nodes[node].replica.frontier().get(&author).map_or(0, |feed| feed.greatest().seq)
     }
 
+    /// How many branches of another's feed a node holds.
+    pub fn branches(&self, node: usize, of: usize) -> usize {
+        let author = self.author(of);
+        self.nodes[node].replica.frontier().get(&author).map_or(0, |feed| feed.tips().len())
+    }
+
     fn author(&self, node: usize) -> AuthorId {
         self.nodes[node].replica.author()
     }
@@ -223,19 +264,38 @@ impl Island {
 
     /// The most that one node sent in any hour, in milliseconds.
     pub fn busiest_hour_ms(&self) -> u64 {
-        let hour = |(node, end_ms, _): &(usize, u64, u64)| {
-            let of_node = self.air.sent.iter().filter(|(of, ..)| of == node);
-            let within = of_node.filter(|(_, ms, _)| ms <= end_ms && ms + HOUR_MS > *end_ms);
-            within.map(|(.., air_ms)| air_ms).sum()
-        };
-        self.air.sent.iter().map(hour).max().unwrap_or(0)
+        let hours = (0..self.nodes.len()).map(|node| self.busiest_hour(node));
+        hours.map(|hour| hour.values().map(|used| used.air_ms).sum()).max().unwrap_or(0)
+    }
+
+    /// What a node sent in the hour in which it sent most, wherever that begins, by kind.
+    pub fn busiest_hour(&self, node: usize) -> BTreeMap<&'static str, Used> {
+        let sent: Vec<_> = self.air.sent.iter().filter(|sent| sent.node == node).collect();
+        let (mut first, mut air_ms, mut most_ms, mut busiest) = (0, 0, 0, 0..0);
+        for (last, end) in sent.iter().enumerate() {
+            air_ms += end.air_ms;
+            while sent[first].at_ms + HOUR_MS <= end.at_ms {
+                air_ms -= sent[first].air_ms;
+                first += 1;
+            }
+            if air_ms > most_ms {
+                (most_ms, busiest) = (air_ms, first..last + 1);
+            }
+        }
+        let mut by_kind = BTreeMap::<_, Used>::new();
+        for sent in &sent[busiest] {
+            by_kind.entry(sent.kind).or_default().add(sent);
+        }
+        by_kind
     }
 
     /// Does the next thing that happens before `end_ms`; whether there was one.
     fn turn(&mut self, end_ms: u64) -> bool {
-        let next_ms = (0..self.nodes.len()).map(|index| self.next_ms(index)).min();
+        let next_ms: Vec<u64> = (0..self.nodes.len()).map(|index| self.next_ms(index)).collect();
+        let next_ms = next_ms.into_iter();
+        let next_ms = next_ms.chain(self.hostile.as_ref().map(|it| it.next_ms.max(self.now_ms)));
         let flying_ms = self.flying.keys().next().map(|(ms, _)| *ms);
-        let Some(next_ms) = next_ms.into_iter().chain(flying_ms).min() else { return false };
+        let Some(next_ms) = next_ms.chain(flying_ms).min() else { return false };
         if next_ms > end_ms {
             return false;
         }
@@ -251,6 +311,7 @@ impl Island {
                 self.wake(index);
             }
         }
+        self.flood();
         true
     }
 
@@ -297,6 +358,23 @@ impl Island {
         }
     }
 
+    /// Lets the hostile one send, if it is its turn.
+    fn flood(&mut self) {
+        let index = self.nodes.len();
+        let Some(hostile) = self.hostile.as_mut().filter(|it| it.next_ms <= self.now_ms) else {
+            return;
+        };
+        let free_ms = self.air.free_ms(index, self.now_ms, &mut self.rng);
+        if free_ms > self.now_ms {
+            return hostile.next_ms = free_ms;
+        }
+        let packet = hostile.next(&mut self.rng);
+        let ends_ms = self.air.begin(index, &packet, self.now_ms);
+        hostile.next_ms = ends_ms + self.rng.random_range(1..=hostile::PAUSE_MS);
+        self.count += 1;
+        self.flying.insert((ends_ms, self.count), (index, self.now_ms, packet));
+    }
+
     fn land(&mut self, from: usize, times: (u64, u64), packet: &Packet) {
         for index in 0..self.nodes.len() {
             let is_for_it = packet.to().is_none_or(|to| to == index);
@@ -305,6 +383,12 @@ impl Island {
                 self.nodes[index].stack.on_packet(packet.clone(), self.now_ms, &mut reports);
                 self.report(index, reports);
             }
+        }
+        let index = self.nodes.len();
+        let arrives =
+            packet.to() == Some(index) && self.air.arrives(index, from, times, &mut self.rng);
+        if let Some(hostile) = self.hostile.as_mut().filter(|_| arrives) {
+            hostile.on_packet(packet);
         }
     }
 

@@ -4,6 +4,7 @@ use mosaik_reticulum::airtime::{Channel, HOUR_MS};
 use mosaik_sim::radio::{
     Island, Setup,
     cases::{self, Synced},
+    hours::{self, Load},
 };
 
 /// Seeds of each case: chance moves figures by some percent.
@@ -84,7 +85,57 @@ fn islands_converge_whatever_they_lose_and_whoever_hears_whom() {
 }
 
 #[test]
+fn what_is_new_overtakes_what_is_old() {
+    let mut island = Island::new(&Setup { nodes: 3, ..pair(SF8, 2) });
+    island.write(0, 300, 100);
+    while island.held(1, 0) == 0 {
+        assert!(island.now_ms() < HOUR_MS, "{:?}", island.used());
+        island.run(1_000);
+    }
+    island.write(2, 1, 100);
+    while island.held(1, 2) == 0 {
+        assert!(island.held(1, 0) < 300, "all that is old came first");
+        island.run(1_000);
+    }
+}
+
+/// Who lost its disk and writes before its own feed has come back uses places in it twice. Both branches go
+/// everywhere, and when all have them nobody sends any of it again.
+#[test]
+fn two_branches_of_one_author_end_equal_and_silent() {
+    for seed in 0..4 {
+        let mut island = Island::new(&Setup { nodes: 3, ..pair(SF8, seed) });
+        island.write(0, 3, 60);
+        assert!(island.converge(HOUR_MS).is_some(), "seed {seed}: before");
+        island.lose_disk(0);
+        island.write(0, 5, 60);
+        assert!(island.converge(2 * HOUR_MS).is_some(), "seed {seed}: {:?}", island.used());
+        for node in 0..3 {
+            assert_eq!(island.branches(node, 0), 2, "seed {seed}");
+        }
+        island.run(HOUR_MS);
+        let before = island.used();
+        island.run(2 * HOUR_MS);
+        let sent = |kind| island.used().get(kind).map(|used| used.packets);
+        for kind in ["data", "resource part"] {
+            let was = before.get(kind).map(|used| used.packets);
+            assert_eq!(sent(kind), was, "seed {seed}: {kind}");
+        }
+    }
+}
+
+/// One percent and ten: whatever they have to say, and whoever asks for more.
+#[test]
 fn nobody_sends_more_than_its_share_of_any_hour() {
-    let busiest_ms = cases::busiest_hour(&Setup { share: 10, ..pair(SF8, 4) });
-    assert!(busiest_ms.is_some_and(|ms| ms <= HOUR_MS / 100), "{busiest_ms:?}");
+    for share in [10, 100] {
+        for (load, is_flooded) in
+            [(Load::Idle, false), (Load::Idle, true), (Load::TooMuch, false), (Load::TooMuch, true)]
+        {
+            let setup = Setup { nodes: 3, share, is_flooded, ..pair(SF8, 4) };
+            let hour = hours::busiest(&setup, load).expect("something comes through");
+            let air_ms = hours::air_ms(&hour);
+            println!("{share} {load:?} {is_flooded}: {air_ms} {hour:?}");
+            assert!(air_ms <= HOUR_MS / 1000 * u64::from(share), "{air_ms}: {setup:?} {hour:?}");
+        }
+    }
 }

@@ -64,13 +64,3 @@ pub fn idle(setup: &Setup) -> Option<u64> {
     island.run(IDLE_HOURS * HOUR_MS);
     Some((island.on_air().air_ms - before_ms) / IDLE_HOURS)
 }
-
-/// The most that one node sent in any hour, in milliseconds, of two that have more to say than fits; none
-/// where nothing came through.
-pub fn busiest_hour(setup: &Setup) -> Option<u64> {
-    let mut island = Island::new(setup);
-    island.write(0, 200, PAYLOAD_LEN);
-    island.write(1, 50, PAYLOAD_LEN);
-    island.run(5 * HOUR_MS);
-    (island.held(1, 0) > 0).then(|| island.busiest_hour_ms())
-}

@@ -26,6 +26,25 @@ pub struct Used {
     pub air_ms: u64,
 }
 
+/// What one node sent, for its share of an hour.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) node: usize,
+    pub(super) kind: &'static str,
+    pub(super) at_ms: u64,
+    pub(super) air_ms: u64,
+    bytes: u64,
+}
+
+impl Used {
+    /// One packet more.
+    pub(super) fn add(&mut self, sent: &Sent) {
+        self.packets += 1;
+        self.bytes += sent.bytes;
+        self.air_ms += sent.air_ms;
+    }
+}
+
 /// One transmission.
 #[derive(Debug, Clone)]
 struct OnAir {
@@ -46,8 +65,8 @@ pub(super) struct Air {
     recent: Vec<OnAir>,
     /// By kind.
     pub(super) used: BTreeMap<&'static str, Used>,
-    /// Milliseconds on air of each node, by when: for its share of an hour.
-    pub(super) sent: Vec<(usize, u64, u64)>,
+    /// All of it, in the order of time.
+    pub(super) sent: Vec<Sent>,
 }
 
 impl Air {
@@ -69,12 +88,11 @@ impl Air {
     /// Begins to transmit; gives when it ends.
     pub(super) fn begin(&mut self, from: usize, packet: &Packet, now_ms: u64) -> u64 {
         let air_ms = self.channel.packet_ms(packet.len());
-        let used = self.used.entry(packet.kind()).or_default();
-        used.packets += 1;
-        used.bytes += packet.len() as u64;
-        used.air_ms += air_ms;
+        let (kind, bytes) = (packet.kind(), packet.len() as u64);
+        let sent = Sent { node: from, kind, at_ms: now_ms, air_ms, bytes };
+        self.used.entry(kind).or_default().add(&sent);
+        self.sent.push(sent);
         let ends_ms = now_ms + air_ms;
-        self.sent.push((from, now_ms, air_ms));
         let oldest_ms = self.recent.iter().map(|it| it.begins_ms).min().unwrap_or(now_ms);
         if self.recent.len() > 64 {
             self.recent.retain(|it| it.ends_ms + (now_ms - oldest_ms).min(60_000) > now_ms);
