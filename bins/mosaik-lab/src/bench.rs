@@ -121,7 +121,7 @@ async fn measure(asked: Bench) -> Result<()> {
             Part::Bootstrap => bootstrap::all(&mut run).await?,
             Part::Day => day::all(&mut run).await?,
             Part::Connections => connections::all(&mut run).await?,
-            Part::Radio => radio::all(&mut run)?,
+            Part::Radio => radio::all(&mut run).await?,
         }
         run.report.end();
         return Ok(());

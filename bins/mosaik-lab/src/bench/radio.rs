@@ -1,22 +1,30 @@
 //! `bench radio`: what a sync costs on air.
 //!
 //! The nodes' own code on a simulated channel, with airtime by the modem's formula: the same on every
-//! machine, and done in seconds.
+//! machine. And two real ones over TCP, which is as fast as this machine.
+
+mod tcp;
 
 use anyhow::{Context, Result};
 use mosaik_reticulum::airtime::{Channel, HOUR_MS};
-use mosaik_sim::radio::{Setup, cases};
+use mosaik_sim::radio::{
+    Setup, cases,
+    hours::{self, Load},
+};
 
 use super::{Run, figure::Figure};
 
 /// Seeds of each case, of which the worst counts.
 const SEEDS: u64 = 20;
+/// The same of hours, which take longer.
+const HOUR_SEEDS: u64 = 4;
 /// Bits a second of a slow line, and of LoRa at 125 kHz and 4/5.
 const LINE: u32 = 1_200;
 const SF8: u32 = 3_125;
 const SF10: u32 = 977;
 
-pub(super) fn all(run: &mut Run) -> Result<()> {
+pub(super) async fn all(run: &mut Run) -> Result<()> {
+    tcp::all(run).await?;
     let line = history(LINE, 0)?;
     run.report.add_all(&[
         figure("100 events 1200 bit/s", "bytes_an_event", line.bytes / 100, "B").at_most(140.0),
@@ -43,9 +51,27 @@ pub(super) fn all(run: &mut Run) -> Result<()> {
             Figure::new("radio", format!("{nodes} idle nodes SF8"), "air_percent", share, "%");
         run.report.add_all(&[idle.at_most(percent)]);
     }
-    let busiest_ms = worst(|seed| cases::busiest_hour(&Setup { share: 10, ..pair(SF8, seed) }))?;
-    let busiest = figure("1 % of SF8, too much to say", "busiest_hour_ms", busiest_ms, "ms");
-    run.report.add_all(&[busiest.at_most(HOUR_MS as f64 / 100.0)]);
+    for share in [10, 100] {
+        hours(run, share, "idle", Load::Idle, false)?;
+        hours(run, share, "too much to say", Load::TooMuch, false)?;
+        hours(run, share, "the same, flooded", Load::TooMuch, true)?;
+    }
+    Ok(())
+}
+
+/// What of three nodes at SF8 the one that sends most has in its busiest hour, by kind: the worst of some
+/// seeds. The share of an hour is in thousandths.
+fn hours(run: &mut Run, share: u32, name: &str, load: Load, is_flooded: bool) -> Result<()> {
+    let hour =
+        |seed| hours::busiest(&Setup { nodes: 3, share, is_flooded, ..pair(SF8, seed) }, load);
+    let all: Option<Vec<_>> = (0..HOUR_SEEDS).map(hour).collect();
+    let worst = all.context(UNMET)?.into_iter().max_by_key(hours::air_ms).context(UNMET)?;
+    let case = format!("{} % of SF8, {name}", share / 10);
+    let all_ms = figure(&case, "busiest_hour_ms", hours::air_ms(&worst), "ms");
+    run.report.add_all(&[all_ms.at_most(f64::from(share) / 1000.0 * HOUR_MS as f64)]);
+    for (kind, used) in worst {
+        run.report.add_all(&[figure(&format!("{case}: {kind}"), "air_ms", used.air_ms, "ms")]);
+    }
     Ok(())
 }
 
