@@ -4,46 +4,80 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mosaik_api::document::{Attachment, FileState};
-use mosaik_lab::{Node, binary::node_binary, process::Group, radio::Cable, wait};
+use mosaik_lab::{
+    Node,
+    process::Process,
+    radio::{Air, Cable, Channel, by_kind},
+    wait,
+};
+use mosaik_tests::Diary;
 use tempfile::TempDir;
 
-/// How long something may take over a line of 9600 bit/s: ten times of what it does.
+use super::{play, shared::share, venv::Venv, whole};
+
+/// How long something may take over a line of 9600 bit/s, or SF8 three times as fast as the air: ten
+/// times of what it does.
 const SOON: Duration = Duration::from_secs(60);
 /// Bits a second of the line between the field and the base.
 const BITRATE: u32 = 9600;
-/// Bytes of the photo: over the line they would take seven minutes.
+/// What rns reckons for the radios that they have elsewhere, and how many times as fast as the air that
+/// channel is.
+const FACTOR_BITRATE: u32 = 3125;
+const SPEED: u32 = 3;
+/// Bytes of the photo: over the line they would take seven minutes, by radio twenty.
 const PHOTO_LEN: usize = 500_000;
 
-/// A node in the field, a base with a line to it, and somebody on the internet.
+/// What is between the field and the base, for as long as it is held.
+enum Between {
+    Line { _cable: Cable },
+    Radio { air: Air, _daemons: Vec<Process> },
+}
+
+/// A node in the field, a base that it reaches without IP, and somebody on the internet.
 struct Island {
     field: Node,
     base: Node,
     away: Node,
-    _cable: Cable,
+    between: Between,
     directory: TempDir,
 }
 
 impl Island {
-    /// None of them runs yet.
-    fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("mlab-").tempdir()?;
+    /// With a serial line. None of them runs yet.
+    fn on_a_line() -> Result<Self> {
         let cable = Cable::start(Some(BITRATE))?;
-        let node = |name: &str, end: Option<usize>| -> Result<Node> {
-            let mut node = Node::new(directory.path(), name, node_binary()?, Group::Shared)?;
-            let quiet = ["--network", "island", "--name", name, "--listen", "127.0.0.1:0", "--lab"];
-            let alone = ["--no-dht", "--no-relay", "--no-mdns"];
-            node.arguments = quiet.into_iter().chain(alone).map(str::to_owned).collect();
-            if let Some(end) = end {
-                let way = format!("serial:{}@{BITRATE}", cable.device(end).display());
-                let bitrate = BITRATE.to_string();
-                let radio = ["--rns", &way, "--rns-bitrate", &bitrate, "--rns-airtime", "100%"];
-                node.arguments.extend(radio.map(str::to_owned));
-            }
-            Ok(node)
+        let way = |end| {
+            let way = format!("serial:{}@{BITRATE}", cable.device(end).display());
+            whole::radio(&way, None, BITRATE, "100%")
         };
-        let [field, base] = [node("field", Some(0))?, node("base", Some(1))?];
-        Ok(Self { field, base, away: node("away", None)?, _cable: cable, directory })
+        let ways = [way(0), way(1)];
+        Self::new(directory()?, ways, Between::Line { _cable: cable })
     }
+
+    /// With RNodes, each behind an `rnsd` of its own. No node runs yet.
+    async fn on_radio(venv: &Venv) -> Result<Self> {
+        let directory = directory()?;
+        let air = Channel { radios: 2, loss_per_mille: 0, seed: 3, speed: SPEED }.start()?;
+        let config = |end: usize| directory.path().join(format!("rnsd{end}"));
+        let mut daemons = Vec::new();
+        for end in [0, 1] {
+            daemons.push(share(venv, &config(end), &air, end).await?);
+        }
+        let way = |end| whole::radio("rnsd", Some(&config(end)), FACTOR_BITRATE, "100%");
+        let ways = [way(0), way(1)];
+        Self::new(directory, ways, Between::Radio { air, _daemons: daemons })
+    }
+
+    fn new(directory: TempDir, ways: [Vec<String>; 2], between: Between) -> Result<Self> {
+        let node = |name: &str, way: &[String]| whole::node(directory.path(), name, way);
+        let [of_field, of_base] = ways;
+        let [field, base] = [node("field", &of_field)?, node("base", &of_base)?];
+        Ok(Self { field, base, away: node("away", &[])?, between, directory })
+    }
+}
+
+fn directory() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("mlab-").tempdir()?)
 }
 
 /// A node's arguments with the ticket of another.
@@ -64,10 +98,20 @@ async fn photo(node: &Node, state: FileState) -> Result<Attachment> {
     .await
 }
 
-/// A record made in the field is read on the internet within seconds. Its photo is listed there, and
-/// comes when the field has an uplink; not a byte of it goes over the line.
+/// Over a serial line, without Python.
 pub(crate) async fn a_record_leaves_the_island_and_its_photo_waits() -> Result<()> {
-    let mut island = Island::new()?;
+    a_photo_waits(Island::on_a_line()?).await
+}
+
+/// Over LoRa: two RNodes, two `rnsd`s, the nodes their clients.
+pub(crate) fn a_record_leaves_by_radio_and_its_photo_waits(venv: Venv) -> Result<()> {
+    play(async { a_photo_waits(Island::on_radio(&venv).await?).await })
+}
+
+/// A record made in the field is read on the internet within seconds. Its photo is listed there, and
+/// comes when the field has an uplink; not a byte of it goes another way.
+async fn a_photo_waits(mut island: Island) -> Result<()> {
+    let diary = Diary::begin();
     island.base.start().await?;
     linked_to(&mut island.away, &island.base).await?;
     island.away.start().await?;
@@ -78,9 +122,15 @@ pub(crate) async fn a_record_leaves_the_island_and_its_photo_waits() -> Result<(
     std::fs::write(&file, vec![7; PHOTO_LEN])?;
     let file = file.to_str().context("a path of text")?;
     field.run(&["attachment", "add", "R-1", "photo", file]).await?.ok()?;
-    let listed = photo(&island.away, FileState::Pending).await?;
-    ensure!(listed.size == PHOTO_LEN as u64 && listed.here == 0, "{listed:?}");
-    ensure!(listed.waits_for.is_some(), "{listed:?}");
+    diary.note("a record and a photo in the field");
+    for node in [&island.base, &island.away] {
+        let listed = photo(node, FileState::Pending).await?;
+        ensure!(listed.size == PHOTO_LEN as u64 && listed.here == 0, "{listed:?}");
+        ensure!(listed.waits_for.is_some_and(|waits| waits.starts_with("IP: ")));
+    }
+    diary.note("both are known on the internet");
+    let words = island.away.run(&["attachment", "list"]).await?.ok()?;
+    ensure!(words.contains("pending, 500 kB, waits for IP"), "{words}");
     let bridge = island.base.client()?.bridge().await?;
     ensure!(bridge.peers.iter().any(|peer| peer.linked), "{bridge:?}");
     let airtime_ms: u64 = bridge.interfaces.iter().map(|way| way.airtime_used_ms).sum();
@@ -95,6 +145,16 @@ pub(crate) async fn a_record_leaves_the_island_and_its_photo_waits() -> Result<(
     let path = copy.to_str().context("a path of text")?;
     island.away.run(&["attachment", "get", "R-1", "photo", "-o", path]).await?.ok()?;
     ensure!(std::fs::read(&copy)? == [7; PHOTO_LEN], "another file");
+    diary.note("the photo came by IP");
+    if let Between::Radio { air, .. } = &island.between {
+        let sent = air.sent();
+        for (kind, sum) in by_kind(&sent) {
+            let air_ms = sum.air_us / 1000;
+            diary.note(format!("{kind}: {} packets, {} B, {air_ms} ms", sum.packets, sum.bytes));
+        }
+        let bytes: usize = sent.iter().map(|sent| sent.packet.len()).sum();
+        ensure!(bytes < PHOTO_LEN / 20, "{bytes} bytes were on the air");
+    }
     for node in [&mut island.field, &mut island.base, &mut island.away] {
         node.stop().await?;
     }
@@ -104,7 +164,7 @@ pub(crate) async fn a_record_leaves_the_island_and_its_photo_waits() -> Result<(
 /// Two nodes with nothing but a line write at both ends, one is away for a while, and both hold the
 /// same in the end.
 pub(crate) async fn two_on_a_line_hold_the_same() -> Result<()> {
-    let mut island = Island::new()?;
+    let mut island = Island::on_a_line()?;
     island.field.start().await?;
     island.base.start().await?;
     let write = async |node: &Node, record: &str| {

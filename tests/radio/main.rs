@@ -1,13 +1,16 @@
 //! Our Reticulum stack against the reference implementation: Python's rns, `rnsd` and meshlogd.
 //!
 //! Where there is no Python, or nothing to install its packages from, the tests are listed as
-//! ignored, with the reason. Everything goes over 127.0.0.1, abstract sockets and pseudo terminals.
+//! ignored, with the reason. What takes minutes is in `long`. Everything goes over 127.0.0.1, abstract
+//! sockets and pseudo terminals.
 
 mod announces;
 mod bridge;
+mod duty;
 mod hostile;
 mod islands;
 mod links;
+mod long;
 mod lora;
 mod meshlog;
 mod ours;
@@ -17,6 +20,7 @@ mod resources;
 mod shared;
 mod venv;
 mod ways;
+mod whole;
 
 use std::process::ExitCode;
 
@@ -83,7 +87,15 @@ fn main() -> ExitCode {
             "hostile::what_makes_no_sense_does_no_harm",
             hostile::what_makes_no_sense_does_no_harm,
         ),
+        trial(
+            "duty::a_flood_makes_nobody_send_more_than_its_share",
+            duty::a_flood_makes_nobody_send_more_than_its_share,
+        ),
         trial("lora::everything_passes_virtual_rnodes", lora::without_loss),
+        trial(
+            "islands::a_record_leaves_by_radio_and_its_photo_waits",
+            islands::a_record_leaves_by_radio_and_its_photo_waits,
+        ),
         trial("lora::everything_passes_where_a_tenth_is_lost", lora::with_a_tenth_lost),
     ];
     let alone = |name: &str, test: fn() -> Result<()>| {
@@ -98,7 +110,21 @@ fn main() -> ExitCode {
             play(islands::two_on_a_line_hold_the_same())
         }),
     ];
-    let trials = trials.into_iter().chain(islands).collect();
+    // These take minutes, and are asked for.
+    let long = std::env::var_os(long::ASKED_BY).map(|_| {
+        [
+            trial("long::five_on_one_channel_agree", long::five_on_one_channel_agree),
+            trial(
+                "long::a_slow_link_is_silent_and_carries_again",
+                long::a_slow_link_is_silent_and_carries_again,
+            ),
+            trial(
+                "long::a_fast_link_is_silent_and_carries_again",
+                long::a_fast_link_is_silent_and_carries_again,
+            ),
+        ]
+    });
+    let trials = trials.into_iter().chain(islands).chain(long.into_iter().flatten()).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

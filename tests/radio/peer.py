@@ -84,6 +84,18 @@ class Peer:
     def announce(self, name, app_data):
         self.services[name].announce(app_data=bytes.fromhex(app_data))
 
+    def catch_up(self):
+        tell("caught up")
+
+    def strangers(self, name, count, app_data):
+        """Announces peers that nobody is."""
+        app, aspect = name.split(".")
+        for _ in range(count):
+            stranger = RNS.Destination(
+                RNS.Identity(), RNS.Destination.IN, RNS.Destination.SINGLE, app, aspect
+            )
+            stranger.announce(app_data=bytes.fromhex(app_data))
+
     def open(self, name, destination):
         identity = RNS.Identity.recall(bytes.fromhex(destination))
         if identity is None:

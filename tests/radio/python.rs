@@ -116,6 +116,12 @@ impl Python {
         self.expect_that(SOON, &names.join(" or "), is).await
     }
 
+    /// Takes an event of this name that came while another was waited for.
+    pub(crate) fn seen(&mut self, name: &str) -> Option<Value> {
+        let index = self.seen.iter().position(|event| event["event"] == name)?;
+        Some(self.seen.remove(index))
+    }
+
     pub(crate) async fn expect_within(
         &mut self,
         limit: Duration,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use mosaik_lab::{process::Process, wait};
+use mosaik_lab::{process::Process, radio::Air, wait};
 use mosaik_reticulum::stack::{Link, Order, Outcome, Service};
 use serde_json::json;
 
@@ -45,6 +45,21 @@ pub(crate) async fn join(directory: &Path, config: &Path) -> Result<Ours> {
     .await?;
     ours.online(true).await?;
     Ok(ours)
+}
+
+/// Starts an `rnsd` with a radio at spreading factor 8 that others on this machine may use, and waits until
+/// one can: a node that finds none says so and ends. The directory is its configuration's, and gives it
+/// its name.
+pub(crate) async fn share(venv: &Venv, config: &Path, air: &Air, radio: usize) -> Result<Process> {
+    let name = config.display().to_string().replace('/', "-");
+    let shares = format!("enable_transport = Yes\nshare_instance = Yes\ninstance_name = {name}");
+    configure(config, &shares, &air.interface(radio, 8))?;
+    let daemon = rnsd(venv, config)?;
+    let probe = join(&config.join("probe"), config).await?;
+    probe.prns.close().await;
+    let is_on = async || if air.is_on(radio) { Ok(()) } else { Err("it is off".to_owned()) };
+    wait::until(&format!("radio {radio} to be on"), 3 * SOON, is_on).await?;
+    Ok(daemon)
 }
 
 async fn client(venv: &Venv, shares: &str) -> Result<()> {

@@ -144,6 +144,27 @@ impl Air {
         self.radios[radio].line.device()
     }
 
+    /// Whether a radio's host has switched it on: rnsd takes some seconds, and what it is given before it
+    /// drops.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such radio.
+    pub fn is_on(&self, radio: usize) -> bool {
+        self.radios[radio].modem().on
+    }
+
+    /// Sets a radio and switches it on, as an RNode in TNC mode does by itself: it is a KISS modem then,
+    /// and its host says nothing of modulation.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such radio.
+    pub fn switch_on(&self, radio: usize, modulation: Modulation) {
+        let mut modem = self.radios[radio].modem.lock().unwrap_or_else(PoisonError::into_inner);
+        *modem = Modem { modulation, on: true };
+    }
+
     /// An interface of an rns configuration on that device, at spreading factor `factor`.
     pub fn interface(&self, radio: usize, factor: u8) -> String {
         format!(

@@ -67,8 +67,10 @@ pub struct Look {
     pub here: u64,
     /// Bytes that there is room for.
     pub room: u64,
-    /// Connected peers.
+    /// Connected peers: over IP, for no file goes over radio.
     pub peers: usize,
+    /// Known peers that aren't connected: who has it may be one of them.
+    pub absent: usize,
     /// Whether it is kept whatever the settings and records say.
     pub pinned: bool,
 }
@@ -355,12 +357,18 @@ pub(crate) fn waits_for(
             format!("the rest of it: {percent} % came from {}", name(&from))
         }
         State::WaitsForTurn => "its turn: shorter ones go first".to_owned(),
-        State::WaitsForHolder if look.peers == 1 => {
-            "a peer that has it: the connected one lacks it".to_owned()
-        }
         State::WaitsForHolder => {
-            format!("a peer that has it: the {} connected ones lack it", look.peers)
+            let lack = match look.peers {
+                1 => "the connected one lacks it".to_owned(),
+                peers => format!("the {peers} connected ones lack it"),
+            };
+            match look.absent {
+                // The event that names it came here all the same, so its holder was never met over IP.
+                0 => format!("IP: {lack}, and no other is known there"),
+                _ => format!("a peer that has it: {lack}"),
+            }
         }
+        State::WaitsForPeer if look.absent == 0 => "IP: no peer is known there".to_owned(),
         State::WaitsForPeer => "a peer: none is connected".to_owned(),
         State::NoRoom => format!("room: {} bytes are left for attachments", look.room),
         State::TooLong => "a true claim: the file is longer than its record says".to_owned(),
@@ -368,4 +376,25 @@ pub(crate) fn waits_for(
         State::Dropped => "`attachment get`: it was dropped here".to_owned(),
     };
     Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record that came over radio names a file that does not: its words say what is missing.
+    #[test]
+    fn a_file_whose_holder_was_never_met_over_ip_waits_for_ip() {
+        let words = |state, peers, absent| {
+            let look = Look { state, here: 0, room: 1, peers, absent, pinned: false };
+            waits_for(&look, 10, |_| String::new()).expect("it isn't here")
+        };
+        let of_one = words(State::WaitsForHolder, 1, 0);
+        assert_eq!(of_one, "IP: the connected one lacks it, and no other is known there");
+        assert!(words(State::WaitsForHolder, 3, 0).starts_with("IP: the 3 connected ones"));
+        assert_eq!(words(State::WaitsForPeer, 0, 0), "IP: no peer is known there");
+        // One that is known and away may be who has it.
+        assert!(words(State::WaitsForHolder, 1, 1).starts_with("a peer that has it: "));
+        assert_eq!(words(State::WaitsForPeer, 0, 2), "a peer: none is connected");
+    }
 }

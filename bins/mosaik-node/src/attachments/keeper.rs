@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mosaik_api::document::PeerState;
+use mosaik_api::document::{Peer, PeerState};
 use mosaik_core::{
     id::{BlobId, NodeId},
     view::{self, FileReference},
@@ -82,6 +82,8 @@ pub(crate) struct Keeper {
     leaving: HashMap<BlobId, oneshot::Sender<()>>,
     tasks: JoinSet<Done>,
     peers: HashSet<NodeId>,
+    /// Peers that are known and not connected.
+    absent: usize,
     started: Instant,
     scan: Option<(Scan, Instant)>,
     /// When the last one ended, and how long the next one waits at least.
@@ -125,6 +127,7 @@ impl Keeper {
             leaving: HashMap::new(),
             tasks: JoinSet::new(),
             peers: HashSet::new(),
+            absent: 0,
             started: Instant::now(),
             scan: None,
             scanned: (Instant::now(), Duration::ZERO),
@@ -247,7 +250,8 @@ impl Keeper {
             _ => 0,
         };
         let room = self.policy.room();
-        Look { state, here, room, peers: self.peers.len(), pinned: self.policy.is_pinned(&blob) }
+        let (peers, absent) = (self.peers.len(), self.absent);
+        Look { state, here, room, peers, absent, pinned: self.policy.is_pinned(&blob) }
     }
 
     /// How much the disk can take.
@@ -262,8 +266,15 @@ impl Keeper {
     fn see_peers(&mut self) {
         let connected: HashSet<NodeId> = {
             let snapshot = self.parts.snapshots.borrow_and_update();
-            let peers = snapshot.peers.iter().filter(|peer| peer.state == PeerState::Connected);
-            peers.filter_map(|peer| peer.id.parse().ok()).collect()
+            let of_us =
+                |peer: &&Peer| !matches!(peer.state, PeerState::Refused | PeerState::Blocked);
+            let (connected, absent): (Vec<_>, Vec<_>) = snapshot
+                .peers
+                .iter()
+                .filter(of_us)
+                .partition(|peer| peer.state == PeerState::Connected);
+            self.absent = absent.len();
+            connected.into_iter().filter_map(|peer| peer.id.parse().ok()).collect()
         };
         for gone in self.peers.difference(&connected) {
             self.policy.peer_down(gone);

@@ -103,13 +103,12 @@ async fn show_all(client: &Client, list: AttachmentList, json: bool) -> Result<(
             plain(&line.record),
             plain(&file.field),
             file.blob.get(..12).unwrap_or(&file.blob).to_owned(),
-            size_text(file.size),
-            state_text(file),
             plain(&file.name),
+            told(file),
         ]
     };
     let rows: Vec<_> = attachments.iter().map(row).collect();
-    print_table(["RECORD", "FIELD", "BLOB", "SIZE", "STATE", "NAME"], &rows)
+    print_table(["RECORD", "FIELD", "BLOB", "NAME", "STATE"], &rows)
 }
 
 async fn all(client: &Client) -> Result<Vec<RecordAttachment>, Failed> {
