@@ -35,6 +35,9 @@ const LICENCES: [&str; 14] = [
 /// The only place that dependencies come from.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
+/// Faults that the radio of others has, and that of this one has not.
+const FAULTS: usize = 17;
+
 /// Crates whose types or state pass between others: a second version would not fit the first.
 const ONLY_ONE: [&str; 12] = [
     "blake3",
@@ -235,6 +238,55 @@ fn arrows_between_our_crates_are_those_of_the_map() {
         .map(|(name, used)| (name.to_owned(), used.iter().map(|&name| name.to_owned()).collect()))
         .collect();
     assert_eq!(found, expected);
+}
+
+/// `--no-default-features` builds a node without the radio: nothing of it is compiled.
+#[test]
+fn a_node_without_the_radio_depends_on_nothing_of_it() {
+    let tree = |switch: &[&str]| -> BTreeSet<String> {
+        let output = Command::new(env!("CARGO"))
+            .current_dir(repository())
+            .args(["tree", "--locked", "--offline", "--package", "mosaik-node"])
+            .args(["--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
+            .args(["--target", &host()])
+            .args(switch)
+            .output()
+            .expect("cargo runs these tests");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    };
+    let of_radio = |name: &&String| {
+        ["personal-rns", "prns-", "mosaik-reticulum"].iter().any(|it| name.starts_with(it))
+    };
+    let whole = tree(&[]);
+    assert!(whole.iter().filter(of_radio).count() >= 3, "{whole:?}");
+    let without = tree(&["--no-default-features"]);
+    assert!(without.contains("mosaik-net"), "{without:?}");
+    assert_eq!(without.iter().filter(of_radio).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// The table of the radio's README names for each fault the tests that show that it doesn't hold here, as
+/// `file::test`. They are there.
+#[test]
+fn each_fault_that_the_radio_is_without_has_its_tests() {
+    let readme = read("crates/mosaik-reticulum/README.md");
+    let (_, table) = readme.split_once("| fault | shown by |").expect("the table");
+    let table = table.split("\n\n").next().unwrap_or_default();
+    let faults: Vec<_> =
+        table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| -")).collect();
+    assert_eq!(faults.len(), FAULTS, "{faults:#?}");
+    for fault in faults {
+        let tests: Vec<_> = fault.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "nothing shows that this doesn't hold: {fault}");
+        for test in tests {
+            let (file, name) = test.rsplit_once("::").unwrap_or_default();
+            let (file, name) = (format!("/{file}.rs"), format!("fn {name}("));
+            let mut of_that_name = files().iter().filter(|path| path.ends_with(&file));
+            assert!(of_that_name.any(|path| read(path).contains(&name)), "{test} is not there");
+        }
+    }
 }
 
 #[test]

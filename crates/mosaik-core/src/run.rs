@@ -615,6 +615,27 @@ mod tests {
         }
     }
 
+    /// An author's id is its key, so there is none whose key is not known yet: the first that comes in its
+    /// name is checked like all that follow, also at the first place of its feed.
+    #[test]
+    fn an_author_that_was_never_met_is_verified_and_nobody_writes_in_its_name() {
+        let other = SigningKey::from_bytes(&[10; 32]);
+        let entry = Entry {
+            hlc: Hlc::new(1_790_000_000_000, 0),
+            kind: Kind::new("x").expect("a kind"),
+            payload: Payload::Present(vec![1]),
+        };
+        let author = AuthorId(key().verifying_key().to_bytes());
+        let first = || chain(&hasher(), author, 1, EventId::ZERO, vec![entry.clone()]);
+        let taken = |run: &VerifiedRun| {
+            let run = Run::decode(&run.encode()).expect("it has the form of a run");
+            run.verify(&hasher())
+        };
+        assert!(taken(&VerifiedRun::sign(&key(), first())).is_ok());
+        let planted = taken(&VerifiedRun::sign(&other, first()));
+        assert!(matches!(planted, Err(RunError::BadSignature { .. })), "{planted:?}");
+    }
+
     #[test]
     fn a_run_over_the_limits_is_refused_absent_payloads_counted() {
         let absent = |len| Entry {

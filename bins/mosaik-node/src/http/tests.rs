@@ -250,6 +250,7 @@ async fn every_wrong_request_is_answered_by_an_error_document() {
         (get("/"), "404", "not_found"),
         (get("/api/v1/import"), "400", "invalid"),
         (get("/api/v1/events?since=x"), "400", "invalid"),
+        (get("/api/v1/events?limit=-1"), "400", "invalid"),
         (get("/api/v1/events?sinse=1"), "400", "invalid"),
         (get("/api/v1/export?format=xml"), "400", "invalid"),
         (get("/api/v1/records/%ff"), "400", "invalid"),
