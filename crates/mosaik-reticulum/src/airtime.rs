@@ -282,7 +282,7 @@ pub struct Ceiling {
 pub enum Cause {
     /// It was ordered here, or serves what was.
     Own,
-    /// Others want it, and nobody here. A quarter of the ceiling is not for it.
+    /// Others want it, or it may be left out. A quarter of the ceiling is not for it.
     Asked,
 }
 

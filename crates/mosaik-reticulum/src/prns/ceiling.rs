@@ -38,8 +38,10 @@ fn cause(frame: &[u8]) -> Cause {
     let is_asked = match header.packet_type {
         PacketType::Proof => header.context != WireContext::ResourceProof,
         PacketType::Announce => header.context == WireContext::PathResponse,
-        // An offer that is refused.
-        PacketType::Data => header.context == WireContext::ResourceReceiverCancel,
+        // An offer that is refused; the end of a link, which its other end finds out by itself.
+        PacketType::Data => {
+            matches!(header.context, WireContext::ResourceReceiverCancel | WireContext::LinkClose)
+        }
         PacketType::LinkRequest => false,
     };
     if is_asked { Cause::Asked } else { Cause::Own }
@@ -57,8 +59,8 @@ mod tests {
 
     #[test]
     fn answers_are_told_from_what_is_ours() {
-        // A link's proof, a packet's, the refusal of a Resource.
-        for (flags, context) in [(0x0F, 0xFF), (0x0F, 0x00), (0x0C, 0x07)] {
+        // A link's proof, a packet's, the refusal of a Resource, the end of a link.
+        for (flags, context) in [(0x0F, 0xFF), (0x0F, 0x00), (0x0C, 0x07), (0x0C, 0xFC)] {
             assert_eq!(cause(&frame(flags, context)), Cause::Asked, "{flags} {context}");
         }
         // A packet, a Resource's proof, an announce, a link request.

@@ -50,14 +50,14 @@ impl Hostile {
             0 => None,
             links => Some(self.links[rng.random_range(0..links)]),
         };
-        match (rng.random_range(0..10), known) {
+        match (rng.random_range(0..40), known) {
             (0, _) => self.announce(rng),
-            (1, Some((link, to))) => {
+            (1..5, Some((link, to))) => {
                 Packet::Advertise { link, to, token, bytes: vec![7; OFFER_LEN] }
             }
-            (2, Some((link, to))) => Packet::Alive { link, to, is_answer: false },
-            (3, Some((link, to))) => Packet::Data { link, to, bytes: vec![0xFF; 40] },
-            (4 | 5, Some((link, to))) => Packet::Identify { link, peer: nobody(rng), to },
+            (5..9, Some((link, to))) => Packet::Alive { link, to, is_answer: false },
+            (9..13, Some((link, to))) => Packet::Data { link, to, bytes: vec![0xFF; 40] },
+            (13..20, Some((link, to))) => Packet::Identify { link, peer: nobody(rng), to },
             _ => self.request(rng),
         }
     }

@@ -125,7 +125,7 @@ impl Packet {
     /// Whether a stack sends it for others alone, as beneath the real one it is told.
     fn cause(&self) -> Cause {
         match self {
-            Self::Proof { .. } | Self::Refuse { .. } => Cause::Asked,
+            Self::Proof { .. } | Self::Refuse { .. } | Self::Close { .. } => Cause::Asked,
             _ => Cause::Own,
         }
     }
