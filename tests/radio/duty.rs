@@ -108,7 +108,8 @@ async fn flood(python: &mut Python, destinations: &[String], air: &Air) -> Resul
                 python.order(order).await?;
             }
         }
-        let announce = Announce { tag, top: [round as u8; 8], events: 9, is_alone: false };
+        let (top, is_alone, is_bridge) = ([round as u8; 8], false, false);
+        let announce = Announce { tag, top, events: 9, is_alone, is_bridge };
         let app_data = hex(&announce.encode());
         let order = json!({"do": "strangers", "name": Service::Feed.to_string(),
             "count": STRANGERS, "app_data": app_data});

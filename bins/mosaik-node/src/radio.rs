@@ -25,7 +25,7 @@ use mosaik_reticulum::{
     airtime::{Ceiling, Channel, HOUR_MS},
     prns::{Prns, PrnsConfig, StartError, Way},
     stack::{Order, Peer, Report},
-    station::{Kinds, Queued, Station, StationConfig, Turn, Waiting},
+    station::{Kinds, OwnState, Queued, Station, StationConfig, Turn, Waiting},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -51,7 +51,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// What the owner tells the radio.
 enum Told {
     Effect(Effect),
-    Held { top: [u8; 16], events: u64 },
+    State(OwnState),
     Pause(bool),
     Close,
 }
@@ -70,7 +70,7 @@ pub(crate) struct Parts<'a> {
 pub(crate) struct Radio {
     told: mpsc::UnboundedSender<Told>,
     task: JoinHandle<()>,
-    held: Option<([u8; 16], u64)>,
+    told_state: Option<OwnState>,
 }
 
 impl Radio {
@@ -114,7 +114,7 @@ impl Radio {
         let meshlog =
             config.rns_meshlog.then(|| Bridging::start(own, keys.radio, directory, handle, reads));
         let task = Task { prns, reports, commands, station, meshlog, own, inbox, shown, started };
-        Ok(Self { told, task: tokio::spawn(task.run()), held: None })
+        Ok(Self { told, task: tokio::spawn(task.run()), told_state: None })
     }
 }
 
@@ -146,8 +146,9 @@ impl Carrier for Radio {
 
     fn note(&mut self, replica: &Replica, events: u64) {
         let top = replica.frontier().hash(&Prefix::EMPTY, &Default::default());
-        if self.held.replace((top, events)) != Some((top, events)) {
-            let _ = self.told.send(Told::Held { top, events });
+        let state = OwnState { top, events, is_bridge: replica.is_bridge() };
+        if self.told_state.replace(state) != Some(state) {
+            let _ = self.told.send(Told::State(state));
         }
     }
 
@@ -211,7 +212,7 @@ impl Task {
                     Some(Told::Effect(effect)) => {
                         self.station.handle_effect(effect, self.now_ms(), &mut turn);
                     }
-                    Some(Told::Held { top, events }) => self.station.set_state(top, events),
+                    Some(Told::State(state)) => self.station.set_state(state, self.now_ms()),
                     Some(Told::Pause(on)) => {
                         self.station.pause(on);
                         foreign.extend(self.meshlog.iter_mut().flat_map(|it| it.pause(on)));

@@ -18,6 +18,7 @@ use crate::{
     hint::Hint,
     message::{Bye, FrameError, Message, Probe, ProbeId, Probed, SessionWay},
     peers::Unforgettable,
+    turns::Island,
 };
 
 /// The time, as whoever drives the machine sees it.
@@ -143,6 +144,13 @@ pub enum Input {
         binding: Vec<u8>,
         /// What the link is like.
         radio: Radio,
+    },
+    /// Which bridges are around a session over radio, once some are and whenever that changes.
+    Island {
+        /// Which session.
+        session: SessionId,
+        /// What its carrier knows.
+        island: Island,
     },
     /// A frame came and was decoded, a run in it verified.
     Frame {

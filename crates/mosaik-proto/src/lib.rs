@@ -15,6 +15,7 @@ mod reconcile;
 pub mod replica;
 mod serve;
 mod session;
+pub mod turns;
 
 pub use asks::{Awaited, CREDIT_MAX};
 pub use session::{SEND_AHEAD, UNASKED_MAX};

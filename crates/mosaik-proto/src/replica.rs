@@ -19,7 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use mosaik_core::{
-    event::Draft, feed::Ledger, hlc::SKEW_MAX_MS, id::NodeId, key::NetworkKeys, run::VerifiedRun,
+    event::Draft,
+    feed::Ledger,
+    hlc::SKEW_MAX_MS,
+    id::{AuthorId, NodeId},
+    key::NetworkKeys,
+    run::VerifiedRun,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -118,6 +123,8 @@ pub struct Replica {
     twin: Option<u64>,
     /// Pairs of sessions of one node id that were told of each other.
     twins_told: BTreeSet<(SessionId, SessionId)>,
+    /// Authors of whom something came over radio.
+    home: BTreeSet<AuthorId>,
     synced_strict_ms: Option<u64>,
     synced_ms: Option<u64>,
     again: u64,
@@ -204,6 +211,7 @@ impl Replica {
             probes: Probes::default(),
             twin: None,
             twins_told: BTreeSet::new(),
+            home: BTreeSet::new(),
             synced_strict_ms: None,
             synced_ms: None,
             again: 0,
@@ -269,6 +277,11 @@ impl Replica {
             }
             Input::Ping { token, peer } => self.on_ping(now, token, peer, effects),
             Input::Probe { token } => self.probe(now, token, effects),
+            Input::Island { session, island } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.set_island(island);
+                }
+            }
             Input::Way { session, way } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.way = way;

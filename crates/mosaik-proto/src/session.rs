@@ -27,7 +27,10 @@ use self::{
     comparing::{COMPARE_TIMEOUT_MS, Round},
     greeting::GREET_TIMEOUT_MS,
 };
-pub(crate) use self::{declines::Declines, runs::settle_claims};
+pub(crate) use self::{
+    declines::Declines,
+    runs::{News, settle_claims},
+};
 use crate::{
     Fault,
     asks::Asks,
@@ -36,6 +39,7 @@ use crate::{
     message::{Ask, Bye, ByeCode, FRAME_MAX, Hello, Message, Probe, Probed, SessionWay, ZSTD},
     reconcile::{Comparison, Held, Stray},
     serve::Serve,
+    turns::{Held as Turns, Island},
 };
 
 /// What all sessions of a node share.
@@ -114,6 +118,10 @@ pub(crate) struct Session {
     pub(crate) way: SessionWay,
     /// What is different over radio.
     radio: Option<Radio>,
+    /// Which bridges are around it.
+    island: Island,
+    /// What another bridge may tell the peer before this node does.
+    turns: Turns,
     binding: Vec<u8>,
     state: State,
     /// The version that both speak; 0 before the greeting.
@@ -183,6 +191,8 @@ impl Session {
             rtt_ms: None,
             way: SessionWay::Unknown,
             radio,
+            island: Island::default(),
+            turns: Turns::default(),
             version: 0,
             opened_ms: now_ms,
             binding,
@@ -214,6 +224,11 @@ impl Session {
     /// Whether it goes over radio: all that is for company, and not for the feeds, is left out.
     pub(crate) fn is_radio(&self) -> bool {
         self.radio.is_some()
+    }
+
+    /// What its carrier knows of the bridges around it.
+    pub(crate) fn set_island(&mut self, island: Island) {
+        self.island = island;
     }
 
     /// How many times longer than usual everything may take.
@@ -275,6 +290,7 @@ impl Session {
         tip: Tip,
         shared: &Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
+        self.turns.drop_held(author, tip.seq);
         if *author == shared.feeds.own_author()
             && self.own_held < Some(tip)
             && shared.feeds.is_before_own_last(tip, shared.ledger)?
@@ -415,10 +431,10 @@ impl Session {
             State::Open if !self.comparison.has_ended() => {
                 self.round.as_ref().map(|r| r.moved_ms + COMPARE_TIMEOUT_MS * self.patience())
             }
-            State::Open if self.role == Role::Listener => None,
+            State::Open if self.role == Role::Listener => self.turns.next_ms(),
             State::Open if self.asked_again.is_some() => Some(0),
             // Its carrier knows by announces when there is something to compare.
-            State::Open if self.is_radio() => None,
+            State::Open if self.is_radio() => self.turns.next_ms(),
             // Not drawn yet: at once, to draw it.
             State::Open => Some(self.next_root_ms.unwrap_or(0)),
         }

@@ -8,6 +8,8 @@ use mosaik_core::codec::{ReadError, Reader, Writer};
 const VERSION: u8 = 1;
 /// Set in the byte of the version by who has no link with anybody.
 const ALONE: u8 = 0x80;
+/// Set there by who has sessions over the internet.
+const BRIDGE: u8 = 0x40;
 /// The longest announce of this version, in bytes.
 pub const LEN_MAX: usize = 20;
 /// Numbers of events beyond this are told as this: it is for people.
@@ -24,13 +26,16 @@ pub struct Announce {
     pub events: u64,
     /// Whether it has no link: who believes to have one with it is wrong.
     pub is_alone: bool,
+    /// Whether it has sessions over the internet, too.
+    pub is_bridge: bool,
 }
 
 impl Announce {
     /// As it goes into an announce.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::with_capacity(LEN_MAX);
-        let version = if self.is_alone { VERSION | ALONE } else { VERSION };
+        let flag = |is_set, bit| if is_set { bit } else { 0 };
+        let version = VERSION | flag(self.is_alone, ALONE) | flag(self.is_bridge, BRIDGE);
         writer.u8(version).raw(&self.tag).raw(&self.top).varint(self.events.min(EVENTS_MAX));
         writer.into_bytes()
     }
@@ -43,7 +48,7 @@ impl Announce {
     pub fn decode(bytes: &[u8]) -> Result<Self, ReadError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
-        if version & !ALONE != VERSION {
+        if version & !(ALONE | BRIDGE) != VERSION {
             return Err(ReadError::Tag(u64::from(version)));
         }
         Ok(Self {
@@ -51,6 +56,7 @@ impl Announce {
             top: reader.array()?,
             events: reader.varint()?,
             is_alone: version & ALONE != 0,
+            is_bridge: version & BRIDGE != 0,
         })
     }
 }
@@ -62,13 +68,14 @@ mod tests {
     #[test]
     fn an_announce_has_at_most_twenty_bytes_and_comes_back() {
         for events in [0, 1, 127, 100_000, EVENTS_MAX] {
-            let is_alone = events % 2 == 0;
-            let announce = Announce { tag: [7; 4], top: [9; 8], events, is_alone };
+            let (is_alone, is_bridge) = (events % 2 == 0, events > 100);
+            let announce = Announce { tag: [7; 4], top: [9; 8], events, is_alone, is_bridge };
             let bytes = announce.encode();
             assert!(bytes.len() <= LEN_MAX, "{}", bytes.len());
             assert_eq!(Announce::decode(&bytes), Ok(announce));
         }
-        let most = Announce { tag: [7; 4], top: [9; 8], events: u64::MAX, is_alone: true };
+        let (is_alone, is_bridge) = (true, true);
+        let most = Announce { tag: [7; 4], top: [9; 8], events: u64::MAX, is_alone, is_bridge };
         assert_eq!(most.encode().len(), LEN_MAX);
     }
 
@@ -77,7 +84,9 @@ mod tests {
         for bytes in [&b""[..], b"\x01", b"\x02abcd", b"{\"author\":5}", &[0xff; 40]] {
             assert!(Announce::decode(bytes).is_err());
         }
-        let mut later = Announce { tag: [1; 4], top: [2; 8], events: 3, is_alone: false }.encode();
+        let (is_alone, is_bridge) = (false, false);
+        let later = Announce { tag: [1; 4], top: [2; 8], events: 3, is_alone, is_bridge };
+        let mut later = later.encode();
         later.push(9);
         assert!(Announce::decode(&later).is_ok());
     }

@@ -26,6 +26,7 @@ use mosaik_core::{
 use mosaik_proto::{
     carrier::{Effect, Input, Radio, Role, SessionId},
     message::{Bye, ByeCode, Message},
+    turns::Island,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -57,6 +58,8 @@ const LINKS_MAX: usize = 64;
 /// in times of one on air: a quarter of a percent.
 const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
 const ANNOUNCE_PAUSE: u64 = 400;
+/// How long a bridge counts that isn't heard any more: three of its announces.
+const BRIDGE_LASTS_MS: u64 = 3 * ANNOUNCE_EVERY_MS;
 /// How long a first announce or a dial may wait so that not all speak at once, in times of an announce
 /// on air.
 const SPREAD: u64 = 4;
@@ -67,6 +70,8 @@ const MORE: u64 = 2;
 /// How long an announce that still differs waits where its peer isn't the one that all turn to, in times
 /// of the usual spread: by then what it lacks should have come by way of that one.
 const SETTLE: u64 = 30;
+/// After so many announces in a row that differ somebody who holds less is dialed, though it has links.
+const DIFFERS: u32 = 2;
 /// How long a link may be idle before whoever opened it closes it, in milliseconds: its signs of life
 /// cost less than another link for some minutes.
 const IDLE_MS: u64 = 10 * 60 * 1000;
@@ -121,6 +126,17 @@ pub struct StationConfig {
     pub seed: u64,
 }
 
+/// What the node is and holds now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnState {
+    /// The topmost hash of its feeds.
+    pub top: [u8; 16],
+    /// Events that it holds.
+    pub events: u64,
+    /// Whether it has sessions over the internet.
+    pub is_bridge: bool,
+}
+
 /// What came of one turn.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -155,6 +171,8 @@ struct Air {
 struct Heard {
     announce: Announce,
     heard_ms: u64,
+    /// How many of its announces in a row differed from what this node held.
+    differed: u32,
     hops: u8,
     interface: Interface,
     /// When a link is to be opened to it, if it differs then.
@@ -185,6 +203,8 @@ pub struct Station {
     config: StationConfig,
     own_top: [u8; 8],
     own_events: u64,
+    own_changed_ms: u64,
+    is_bridge: bool,
     airs: BTreeMap<Interface, Air>,
     peers: BTreeMap<Peer, Heard>,
     links: BTreeMap<Link, LinkState>,
@@ -236,6 +256,8 @@ impl Station {
             config,
             own_top: [0; 8],
             own_events: 0,
+            own_changed_ms: 0,
+            is_bridge: false,
             airs: BTreeMap::new(),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -246,9 +268,13 @@ impl Station {
     }
 
     /// What the node holds now.
-    pub fn set_state(&mut self, top: [u8; 16], events: u64) {
-        self.own_top.copy_from_slice(&top[..8]);
-        self.own_events = events;
+    pub fn set_state(&mut self, held: OwnState, now_ms: u64) {
+        if self.own_top != held.top[..8] {
+            self.own_changed_ms = now_ms;
+        }
+        self.own_top.copy_from_slice(&held.top[..8]);
+        self.own_events = held.events;
+        self.is_bridge = held.is_bridge;
     }
 
     /// Stays silent from now on, or speaks again. Sessions are the replica's to end.
@@ -403,6 +429,7 @@ impl Station {
         let heard = self.peers.entry(peer).or_insert(Heard {
             announce,
             heard_ms: now_ms,
+            differed: 0,
             hops,
             interface,
             dial_ms: None,
@@ -413,6 +440,7 @@ impl Station {
         });
         (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
             (announce, now_ms, hops, interface);
+        heard.differed = if announce.top == self.own_top { 0 } else { heard.differed + 1 };
         heard.is_back |= gone.is_some();
         heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
     }
@@ -565,8 +593,40 @@ impl Station {
         self.handle_timeout(now_ms, turn);
     }
 
+    /// Tells the sessions over an interface which bridges are heard there, where that has changed.
+    fn tell_islands(&mut self, now_ms: u64, turn: &mut Turn) {
+        let is_there = |heard: &Heard| heard.heard_ms + BRIDGE_LASTS_MS > now_ms;
+        let bridges: Vec<(Interface, Peer)> = self
+            .peers
+            .iter()
+            .filter(|(_, heard)| heard.announce.is_bridge && is_there(heard))
+            .map(|(peer, heard)| (heard.interface, *peer))
+            .collect();
+        let mut links: BTreeMap<Interface, u64> = BTreeMap::new();
+        for link in self.links.values() {
+            *links.entry(link.interface).or_default() += 1;
+        }
+        for state in self.links.values_mut() {
+            let (Some(session), Some(peer)) = (state.session, state.peer) else { continue };
+            let here = bridges.iter().filter(|(interface, _)| *interface == state.interface);
+            let here: Vec<Peer> = here.map(|(_, bridge)| *bridge).collect();
+            let count = links.get(&state.interface).copied().unwrap_or(1);
+            let island = Island {
+                is_peer_bridge: here.contains(&peer),
+                bridges: here.iter().map(|bridge| bridge.0.to_vec()).collect(),
+                // An event and its answer, after those to whom the other bridge has links as well.
+                wait_ms: if here.is_empty() { 0 } else { 2 * state.pace.packet_ms * (count + 1) },
+            };
+            if state.island != island {
+                state.island = island.clone();
+                turn.inputs.push(Input::Island { session, island });
+            }
+        }
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now_ms: u64, turn: &mut Turn) {
+        self.tell_islands(now_ms, turn);
         self.close_links(now_ms, turn);
         self.announce(now_ms, turn);
         self.dial(now_ms, turn);
@@ -598,6 +658,7 @@ impl Station {
             top: self.own_top,
             events: self.own_events,
             is_alone: self.sessions.is_empty(),
+            is_bridge: self.is_bridge,
         };
         if self.is_paused {
             return;
@@ -606,7 +667,9 @@ impl Station {
         let mut is_due = false;
         for air in self.airs.values_mut().filter(|air| air.is_online) {
             let cost_ms = air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
-            let has_changed = air.announced.is_some_and(|last| last.top != announce.top);
+            let is_news =
+                |last: Announce| (last.top, last.is_bridge) != (announce.top, announce.is_bridge);
+            let has_changed = air.announced.is_some_and(is_news);
             let pause_ms = ANNOUNCE_PAUSE * cost_ms;
             let changed_ms = air.announced_ms.filter(|_| has_changed).map(|ms| ms + pause_ms);
             air.next_announce_ms =
@@ -663,15 +726,21 @@ impl Station {
         let due: Vec<Peer> = self.peers.iter().filter(may).map(|(peer, _)| *peer).collect();
         for peer in due {
             let Some(heard) = self.peers.get_mut(&peer) else { continue };
-            let Some(dialing) = all.get_mut(&heard.interface) else { continue };
-            if std::mem::replace(&mut dialing.is_under_way, true) {
+            let Some(dialing) = all.get_mut(&heard.interface).filter(|it| !it.is_under_way) else {
                 continue;
-            }
+            };
             heard.dial_ms = None;
-            if heard.announce.top == self.own_top || linked.contains(&peer) {
-                dialing.is_under_way = false;
+            let is_first = heard.is_back || dialing.hub == Some(peer);
+            // What came since may be what the peer had to give; and who holds less, and has links, gets it
+            // there. Its next announce tells.
+            let (theirs, own) = (heard.announce.events, self.own_events);
+            let lacks = theirs == own || heard.announce.is_alone || heard.differed > DIFFERS;
+            let gives = theirs > own || (lacks && heard.heard_ms >= self.own_changed_ms);
+            let is_needless = heard.announce.top == self.own_top || !(is_first || gives);
+            if is_needless || linked.contains(&peer) {
                 continue;
             }
+            dialing.is_under_way = true;
             heard.is_dialing = true;
             if let Some(air) = self.airs.get_mut(&heard.interface) {
                 air.spend(LINK_REQUEST_LEN, now_ms);

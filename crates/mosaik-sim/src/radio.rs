@@ -8,6 +8,7 @@ pub mod cases;
 mod channel;
 mod hostile;
 pub mod hours;
+mod internet;
 mod stack;
 
 use std::collections::BTreeMap;
@@ -19,14 +20,15 @@ use mosaik_core::{
     trie::Prefix,
 };
 use mosaik_proto::{
-    carrier::{Effect, Input, Now},
+    carrier::{Effect, Input, Now, Role},
+    message::Message,
     peers::SESSIONS_KEPT,
     replica::{Config, Replica},
 };
 use mosaik_reticulum::{
     airtime::{Ceiling, Channel, HOUR_MS},
     stack::{Interface, Report},
-    station::{Kinds, Station, StationConfig, Turn},
+    station::{Kinds, OwnState, Station, StationConfig, Turn},
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -35,6 +37,7 @@ pub use self::channel::Used;
 use self::{
     channel::Air,
     hostile::Hostile,
+    internet::Internet,
     stack::{Packet, Stack},
 };
 use crate::{
@@ -55,6 +58,10 @@ pub struct Setup {
     pub loss: u32,
     /// Pairs that don't hear each other.
     pub deaf: Vec<(usize, usize)>,
+    /// Nodes that have sessions with each other over the internet.
+    pub online: Vec<usize>,
+    /// Nodes that have no radio.
+    pub mute: Vec<usize>,
     /// The share of an hour that each may send, in thousandths.
     pub share: u32,
     /// Whether somebody else is there who asks for all that costs others airtime.
@@ -67,7 +74,8 @@ impl Setup {
     /// Two nodes side by side that lose nothing and may always send.
     pub fn pair(channel: Channel, bitrate: u32, seed: u64) -> Self {
         let (loss, share, is_flooded) = (0, 1000, false);
-        Self { nodes: 2, channel, bitrate, loss, deaf: Vec::new(), share, is_flooded, seed }
+        let (deaf, online, mute) = (Vec::new(), Vec::new(), Vec::new());
+        Self { nodes: 2, channel, bitrate, loss, deaf, online, mute, share, is_flooded, seed }
     }
 }
 
@@ -148,6 +156,10 @@ pub struct Island {
     air: Air,
     /// What is on air: by its end and a number, who, since when, what.
     flying: BTreeMap<(u64, u64), (usize, u64, Packet)>,
+    internet: Internet,
+    /// How many events of each author were said over radio, by anybody.
+    said: BTreeMap<AuthorId, u64>,
+    hasher: Hasher,
     now_ms: u64,
     count: u64,
     rng: ChaCha8Rng,
@@ -166,9 +178,24 @@ impl Island {
         let nodes = (0..setup.nodes).map(|index| Node::new(setup, index, 0, &mut rng)).collect();
         let air = Air::new(setup.channel, setup.loss, setup.deaf.clone());
         let hostile = setup.is_flooded.then(|| Hostile::new(setup.nodes, keys().radio));
-        let (setup, flying) = (setup.clone(), BTreeMap::new());
-        let mut island = Self { setup, nodes, hostile, air, flying, now_ms: 0, count: 0, rng };
-        (0..island.nodes.len()).for_each(|index| island.begin(index));
+        let mut island = Self {
+            setup: setup.clone(),
+            nodes,
+            hostile,
+            air,
+            flying: BTreeMap::new(),
+            internet: Internet::default(),
+            said: BTreeMap::new(),
+            hasher: Hasher::new(&keys().fingerprint),
+            now_ms: 0,
+            count: 0,
+            rng,
+        };
+        for (a, b) in island.internet.join(&setup.online) {
+            island.connect(a, b);
+        }
+        let with_radio = (0..setup.nodes).filter(|index| !setup.mute.contains(index));
+        with_radio.for_each(|index| island.begin(index));
         island
     }
 
@@ -199,6 +226,12 @@ impl Island {
             let token = self.nodes[node].token;
             self.inputs(node, vec![Input::Append { token, drafts }]);
         }
+    }
+
+    /// How often an event of this node was said over radio, on average.
+    pub fn said(&self, of: usize) -> f64 {
+        let said = self.said.get(&self.author(of)).copied().unwrap_or(0);
+        said as f64 / self.held(of, of) as f64
     }
 
     /// Runs until all nodes hold the same; gives the time, in milliseconds of this island. None if that
@@ -237,6 +270,17 @@ impl Island {
     pub fn branches(&self, node: usize, of: usize) -> usize {
         let author = self.author(of);
         self.nodes[node].replica.frontier().get(&author).map_or(0, |feed| feed.tips().len())
+    }
+
+    /// Two nodes meet over the internet, for good.
+    fn connect(&mut self, a: usize, b: usize) {
+        let ids = [a, b].map(|index| self.nodes[index].replica.node());
+        let session = self.internet.session(a, b);
+        for (index, peer, role) in [(a, ids[1], Role::Dialer), (b, ids[0], Role::Listener)] {
+            let binding = vec![a as u8, b as u8];
+            let rtt_ms = Some(50);
+            self.inputs(index, vec![Input::Connected { session, peer, role, binding, rtt_ms }]);
+        }
     }
 
     fn author(&self, node: usize) -> AuthorId {
@@ -295,7 +339,9 @@ impl Island {
         let next_ms = next_ms.into_iter();
         let next_ms = next_ms.chain(self.hostile.as_ref().map(|it| it.next_ms.max(self.now_ms)));
         let flying_ms = self.flying.keys().next().map(|(ms, _)| *ms);
-        let Some(next_ms) = next_ms.chain(flying_ms).min() else { return false };
+        let frame_ms = self.internet.next_ms();
+        let next_ms = next_ms.into_iter().chain(flying_ms).chain(frame_ms).min();
+        let Some(next_ms) = next_ms else { return false };
         if next_ms > end_ms {
             return false;
         }
@@ -305,6 +351,10 @@ impl Island {
         {
             let (key, (from, begins_ms, packet)) = entry.remove_entry();
             self.land(from, (begins_ms, key.0), &packet);
+        }
+        while let Some((to, session, frame)) = self.internet.take(self.now_ms) {
+            let message = Message::decode(&frame[4..], &self.hasher).expect("a frame of a node");
+            self.inputs(to, vec![Input::Frame { session, message }]);
         }
         for index in 0..self.nodes.len() {
             if self.next_ms(index) <= self.now_ms {
@@ -432,10 +482,24 @@ impl Island {
         });
         written.expect("a storage that works");
         let top = replica.frontier().hash(&Prefix::EMPTY, &Default::default());
-        let events = replica.frontier().len() as u64;
-        node.station.set_state(top, events);
+        let (events, is_bridge) = (node.storage.snapshot().counts().events, replica.is_bridge());
+        node.station.set_state(OwnState { top, events, is_bridge }, self.now_ms);
         let mut turn = Turn::default();
         for effect in effects {
+            if let Effect::Send { session, frame, .. } = &effect {
+                match self.internet.send(*session, index, frame, self.now_ms) {
+                    true => {
+                        let (session, bytes) = (*session, frame.len());
+                        turn.inputs.push(Input::Sent { session, bytes });
+                    }
+                    false => {
+                        if let Ok(Message::Run(run)) = Message::decode(&frame[4..], &self.hasher) {
+                            let events = run.events().len() as u64;
+                            *self.said.entry(run.author()).or_default() += events;
+                        }
+                    }
+                }
+            }
             node.station.handle_effect(effect, self.now_ms, &mut turn);
         }
         node.station.handle_timeout(self.now_ms, &mut turn);

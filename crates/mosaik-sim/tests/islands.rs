@@ -138,3 +138,11 @@ fn nobody_sends_more_than_its_share_of_any_hour() {
         assert!(!is_flooded || air_ms > HOUR_MS / 1500 * u64::from(share), "{air_ms}: {hour:?}");
     }
 }
+
+#[test]
+fn two_bridges_bring_in_hardly_more_than_one() {
+    let seeds = 12;
+    let one = |seed| cases::crossings(SF8, seed).unwrap_or_else(|| panic!("seed {seed}"));
+    let all: Vec<f64> = (0..seeds).map(one).collect();
+    assert!(all.iter().sum::<f64>() <= 1.2 * seeds as f64, "{all:?}");
+}

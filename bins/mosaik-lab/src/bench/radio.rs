@@ -51,6 +51,10 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
             Figure::new("radio", format!("{nodes} idle nodes SF8"), "air_percent", share, "%");
         run.report.add_all(&[idle.at_most(percent)]);
     }
+    let crossings: Option<Vec<f64>> = (0..SEEDS).map(|seed| cases::crossings(SF8, seed)).collect();
+    let crossings = crossings.context(UNMET)?.iter().sum::<f64>() / SEEDS as f64;
+    let case = "2 bridges, an event from outside";
+    run.report.add_all(&[Figure::new("radio", case, "crossings", crossings, "").at_most(1.2)]);
     for share in [10, 100] {
         hours(run, share, "idle", Load::Idle, false)?;
         hours(run, share, "too much to say", Load::TooMuch, false)?;

@@ -13,7 +13,7 @@ use crate::{
     carrier::{Effect, Now, SessionId},
     hint::{Hint, INLINE_RUN_MAX, Presence},
     peers::PeerState,
-    session::{Session, Shared, UNASKED_MAX, settle_claims},
+    session::{News, Session, Shared, UNASKED_MAX, settle_claims},
 };
 
 /// Presence is told at most this often, in milliseconds.
@@ -43,9 +43,17 @@ impl Replica {
         let own = self.feeds.own_author();
         // Sessions alone are quicker, and lose nothing.
         let by_gossip = !fresh.is_empty() && self.reaches_more_by_gossip();
+        let mut news = News {
+            is_bridge: self.is_bridge(),
+            home: std::mem::take(&mut self.home),
+            ..News::default()
+        };
+        self.sessions.values().for_each(|session| news.note(session));
         if !self.sessions.is_empty() {
             let unasked = may_go_unasked(&fresh);
-            for session in self.sessions.values_mut() {
+            let is_bridge = news.is_bridge;
+            let to = self.sessions.values_mut().filter(|it| !it.is_between_bridges(is_bridge));
+            for session in to {
                 session.tell_own(&fresh, &unasked, by_gossip, effects);
             }
         }
@@ -66,6 +74,15 @@ impl Replica {
             let told =
                 fresh.last().is_some_and(|run| author == own && Tip::from(run.head()) == tip);
             if told {
+                for id in &over_radio {
+                    let (session, mut shared) =
+                        self.session(now, *id, ledger, effects, &mut notices);
+                    if let Some(session) =
+                        session.filter(|it| it.is_between_bridges(news.is_bridge))
+                    {
+                        session.tell_in_turn((author, tip), &news, &mut shared)?;
+                    }
+                }
                 continue;
             }
             for session in self.sessions.values_mut().filter(|session| !session.is_radio()) {
@@ -74,10 +91,17 @@ impl Replica {
             for id in &over_radio {
                 let (session, mut shared) = self.session(now, *id, ledger, effects, &mut notices);
                 if let Some(session) = session {
-                    session.tell_event(author, tip, &mut shared)?;
+                    session.tell_in_turn((author, tip), &news, &mut shared)?;
                 }
             }
         }
+        for id in &over_radio {
+            let (session, mut shared) = self.session(now, *id, ledger, effects, &mut notices);
+            if let Some(session) = session {
+                session.tell_due(news.is_bridge, &mut shared)?;
+            }
+        }
+        self.home = news.home;
         self.sessions.values_mut().for_each(Session::has_told);
         let wall = self.wall(now);
         let mut shared = Shared {
@@ -94,6 +118,12 @@ impl Replica {
             settle_claims(&author, &mut shared)?;
         }
         Ok(())
+    }
+
+    /// Whether this node has sessions over the internet. With others over radio it is a bridge between
+    /// the two.
+    pub fn is_bridge(&self) -> bool {
+        self.sessions.values().any(|session| !session.is_radio() && session.is_open())
     }
 
     /// Whether gossip may come to anybody who has no session with this node.

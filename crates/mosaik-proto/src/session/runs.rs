@@ -1,5 +1,7 @@
 //! Runs, to this side and to the other: claims, `Want`s, and what goes unasked.
 
+use std::collections::BTreeSet;
+
 use mosaik_core::{
     feed::{Ledger, Tip, Way},
     id::AuthorId,
@@ -29,6 +31,42 @@ const SERVES_MAX: usize = 4096;
 const PUSH_RADIO_MAX: usize = 480;
 /// Events above a peer's tip that are looked at for sending unasked.
 const PUSH_EVENTS_MAX: u64 = 512;
+
+/// What came in one batch, as far as it matters whose turn it is to tell it over radio.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Whether this node has sessions over the internet, too.
+    pub(crate) is_bridge: bool,
+    /// What came over radio.
+    pub(crate) over_radio: BTreeSet<(AuthorId, Tip)>,
+    /// Of that, what a bridge brought.
+    pub(crate) by_bridge: BTreeSet<(AuthorId, Tip)>,
+    /// Authors of whom something came over radio before: the island has them first.
+    pub(crate) home: BTreeSet<AuthorId>,
+}
+
+/// Authors that are remembered as an island's own.
+const HOME_MAX: usize = 4096;
+
+impl News {
+    /// Notes what a session brought.
+    pub(crate) fn note(&mut self, session: &Session) {
+        if !session.is_radio() {
+            return;
+        }
+        self.over_radio.extend(&session.brought);
+        if session.island.is_peer_bridge {
+            self.by_bridge.extend(&session.brought);
+        } else {
+            let room = HOME_MAX - self.home.len();
+            self.home.extend(session.brought.iter().map(|(author, _)| *author).take(room));
+        }
+    }
+
+    fn is_at_home(&self, author: &AuthorId) -> bool {
+        self.home.contains(author)
+    }
+}
 
 /// To this side.
 impl Session {
@@ -80,6 +118,7 @@ impl Session {
                 shared.notices.push(Notice::Grew);
                 if self.is_radio() {
                     self.brought.insert((author, head));
+                    self.turns.drop_held(&author, head.seq);
                 }
             }
             Taken::Held => {
@@ -298,7 +337,7 @@ impl Session {
 
     /// Tells over radio that an event is durable here: by itself, where it is little more than its head,
     /// for the question and the answer would take two packets more.
-    pub(crate) fn tell_event<L: Ledger>(
+    fn tell_event<L: Ledger>(
         &mut self,
         author: AuthorId,
         tip: Tip,
@@ -329,6 +368,55 @@ impl Session {
             }
         }
         self.tell_head(author, tip, shared.effects);
+        Ok(())
+    }
+
+    /// Tells over radio that an event is durable here, when it is this node's turn.
+    pub(crate) fn tell_in_turn<L: Ledger>(
+        &mut self,
+        (author, tip): (AuthorId, Tip),
+        news: &News,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        let own_name = self.radio.as_ref().map_or(&[][..], |radio| &radio.own_name);
+        let is_first = self.island.is_first(own_name, &author);
+        let came_over_radio = news.over_radio.contains(&(author, tip));
+        let now_ms = shared.now.mono_ms;
+        if !news.is_bridge {
+            // The one bridge brought it: the other need only know that it is here.
+            if self.island.is_peer_bridge && news.by_bridge.contains(&(author, tip)) {
+                self.tell_head(author, tip, shared.effects);
+                return Ok(());
+            }
+        } else if self.island.is_peer_bridge {
+            // Mostly it has it from outside, too. One of the two says so, of all that came meanwhile.
+            let wait_ms = self.island.wait_ms * if is_first { 4 } else { 8 };
+            self.turns.push(now_ms + wait_ms, author, tip, true);
+            return Ok(());
+        } else if !came_over_radio && (!is_first || news.is_at_home(&author)) {
+            self.turns.push(now_ms + self.island.wait_ms, author, tip, false);
+            return Ok(());
+        }
+        self.tell_event(author, tip, shared)
+    }
+
+    /// Whether both ends are bridges: what either writes reaches the other from outside.
+    pub(crate) fn is_between_bridges(&self, is_bridge: bool) -> bool {
+        is_bridge && self.island.is_peer_bridge
+    }
+
+    /// Tells what waited for its turn and is due: nobody else did.
+    pub(crate) fn tell_due<L: Ledger>(
+        &mut self,
+        is_bridge: bool,
+        shared: &mut Shared<'_, L>,
+    ) -> Result<(), Fault<L>> {
+        while let Some((author, tip)) = self.turns.due(shared.now.mono_ms) {
+            match self.is_between_bridges(is_bridge) {
+                true => self.tell_head(author, tip, shared.effects),
+                false => self.tell_event(author, tip, shared)?,
+            }
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use mosaik_core::{event::Hasher, id::AuthorId};
 use mosaik_proto::{
     carrier::{Role, SessionId},
     message::{FrameError, Message},
+    turns::Island,
 };
 
 use super::{
@@ -29,6 +30,8 @@ pub(super) struct LinkState {
     /// Who is at the other end, once that is known.
     pub(super) peer: Option<Peer>,
     pub(super) session: Option<SessionId>,
+    /// What its session was told of the bridges around it.
+    pub(super) island: Island,
     pub(super) stream: Stream,
     pub(super) codec: Codec,
     hasher: Hasher,
@@ -77,6 +80,7 @@ impl LinkState {
             pace,
             peer: None,
             session: None,
+            island: Island::default(),
             stream: Stream::new(pace),
             codec: Codec::new(hasher.clone()),
             hasher,

@@ -1,7 +1,7 @@
 //! What is promised of radio, measured: for the tests, which assert it, and for the benchmark, which
 //! prints it. Each is none where nodes don't agree in time.
 
-use mosaik_reticulum::airtime::HOUR_MS;
+use mosaik_reticulum::airtime::{Channel, HOUR_MS};
 
 use super::{Island, Setup};
 
@@ -63,4 +63,30 @@ pub fn idle(setup: &Setup) -> Option<u64> {
     let before_ms = island.on_air().air_ms;
     island.run(IDLE_HOURS * HOUR_MS);
     Some((island.on_air().air_ms - before_ms) / IDLE_HOURS)
+}
+
+/// How often an event from outside is said over radio for each node that can have it only so, in an island
+/// of which two nodes have internet.
+pub fn crossings(bitrate: u32, seed: u64) -> Option<f64> {
+    // Where the two stand in the order of hashes decides who is linked to whom.
+    let bridges = [[4, 5], [0, 5], [0, 1], [1, 3]][seed as usize % 4];
+    let (outside, inside) = (6, 2);
+    let setup = Setup {
+        nodes: 7,
+        online: vec![bridges[0], bridges[1], outside],
+        mute: vec![outside],
+        ..Setup::pair(Channel::of_bitrate(bitrate), bitrate, seed)
+    };
+    let mut island = Island::new(&setup);
+    (0..setup.nodes).for_each(|node| island.write(node, 1, PAYLOAD_LEN));
+    island.converge(GIVE_UP_MS)?;
+    island.run(HOUR_MS / 6);
+    for _ in 0..10 {
+        island.write(outside, 1, PAYLOAD_LEN);
+        island.write(inside, 1, PAYLOAD_LEN);
+        island.run(120_000);
+    }
+    island.converge(GIVE_UP_MS)?;
+    island.run(HOUR_MS / 6);
+    Some(island.said(outside) / 4.0)
 }

@@ -73,7 +73,8 @@ impl Hostile {
     /// Of a new peer, with feeds that everybody lacks.
     fn announce(&self, rng: &mut ChaCha8Rng) -> Packet {
         let (tag, top) = (self.tag, rng.random());
-        let announce = Announce { tag, top, events: self.count, is_alone: rng.random() };
+        let (is_alone, is_bridge) = (rng.random(), rng.random());
+        let announce = Announce { tag, top, events: self.count, is_alone, is_bridge };
         Packet::Announce { peer: nobody(rng), app_data: announce.encode() }
     }
 
