@@ -882,7 +882,7 @@ impl Air {
     fn spend_ms(&mut self, cost_ms: u64, now_ms: u64) {
         self.budget.spend(cost_ms, now_ms);
         // On a wire nobody waits for another.
-        let gap_ms = if cost_ms > 1 { GAP_MS } else { 0 };
+        let gap_ms = if self.bitrate < RADIO_BITRATE_MAX { GAP_MS } else { 0 };
         self.busy_until_ms = self.busy_until_ms.max(now_ms) + cost_ms.saturating_sub(1) + gap_ms;
     }
 
