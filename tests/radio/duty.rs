@@ -51,7 +51,7 @@ pub(crate) fn a_flood_makes_nobody_send_more_than_its_share(venv: Venv) -> Resul
         let air = Channel { radios: 3, loss_per_mille: 0, seed: 5, speed: SPEED }.start()?;
         air.switch_on(OF_NODE, Modulation::SF8);
         let config = directory.path().join("rnsd");
-        let _daemon = share(&venv, &config, &air, OF_RNSD).await?;
+        let _daemon = share(&venv, &config, (&air, OF_RNSD), "Yes").await?;
         let by_rnsd = whole::radio("rnsd", Some(&config), BITRATE, "1%");
         let kiss = format!("kiss:{}@115200", air.device(OF_NODE).display());
         let by_kiss = whole::radio(&kiss, None, BITRATE, "1%");

@@ -61,7 +61,7 @@ impl Island {
         let config = |end: usize| directory.path().join(format!("rnsd{end}"));
         let mut daemons = Vec::new();
         for end in [0, 1] {
-            daemons.push(share(venv, &config(end), &air, end).await?);
+            daemons.push(share(venv, &config(end), (&air, end), "No").await?);
         }
         let way = |end| whole::radio("rnsd", Some(&config(end)), FACTOR_BITRATE, "100%");
         let ways = [way(0), way(1)];

@@ -33,7 +33,7 @@ pub(crate) fn five_on_one_channel_agree(venv: Venv) -> Result<()> {
         let (mut daemons, mut nodes) = (Vec::new(), Vec::new());
         for index in 0..NODES {
             let config = directory.path().join(format!("rnsd{index}"));
-            daemons.push(share(&venv, &config, &air, index).await?);
+            daemons.push(share(&venv, &config, (&air, index), "No").await?);
             let radio = whole::radio("rnsd", Some(&config), BITRATE, "100%");
             nodes.push(whole::node(directory.path(), &format!("n{index}"), &radio)?);
         }
@@ -63,7 +63,7 @@ pub(crate) fn a_slow_link_is_silent_and_carries_again(venv: Venv) -> Result<()> 
         let (mut daemons, mut nodes) = (Vec::new(), Vec::new());
         for index in 0..2 {
             let config = directory.path().join(format!("rnsd{index}"));
-            daemons.push(share(&venv, &config, &air, index).await?);
+            daemons.push(share(&venv, &config, (&air, index), "No").await?);
             let radio = whole::radio("rnsd", Some(&config), BITRATE, "100%");
             nodes.push(whole::node(directory.path(), &format!("n{index}"), &radio)?);
         }

@@ -49,10 +49,16 @@ pub(crate) async fn join(directory: &Path, config: &Path) -> Result<Ours> {
 
 /// Starts an `rnsd` with a radio at spreading factor 8 that others on this machine may use, and waits until
 /// one can: a node that finds none says so and ends. The directory is its configuration's, and gives it
-/// its name.
-pub(crate) async fn share(venv: &Venv, config: &Path, air: &Air, radio: usize) -> Result<Process> {
+/// its name. `forwards` says whether it is a transport node: `Yes` or `No`.
+pub(crate) async fn share(
+    venv: &Venv,
+    config: &Path,
+    (air, radio): (&Air, usize),
+    forwards: &str,
+) -> Result<Process> {
     let name = config.display().to_string().replace('/', "-");
-    let shares = format!("enable_transport = Yes\nshare_instance = Yes\ninstance_name = {name}");
+    let shares =
+        format!("enable_transport = {forwards}\nshare_instance = Yes\ninstance_name = {name}");
     configure(config, &shares, &air.interface(radio, 8))?;
     let daemon = rnsd(venv, config)?;
     let probe = join(&config.join("probe"), config).await?;
