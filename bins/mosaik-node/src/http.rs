@@ -6,6 +6,7 @@
 //! - Every failure is an error document with a code, whatever went wrong.
 
 mod answer;
+mod bridge;
 mod db;
 mod files;
 mod look;

@@ -29,7 +29,7 @@ use crate::{
 use super::{
     About, App,
     answer::{Answer, Refused, answer, read, read_little},
-    files,
+    bridge, files,
 };
 
 pub(super) type Pairs = Result<Query<BTreeMap<String, String>>, QueryRejection>;
@@ -179,28 +179,7 @@ pub(super) async fn view(State(app): State<App>) -> Answer<View> {
 }
 
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([PROMETHEUS], app.handle.meters().text() + &bridge_text(&app.handle.bridge()))
-}
-
-/// What goes between this network and meshlogd, in Prometheus' text format; nothing without a bridge.
-fn bridge_text(bridge: &Bridge) -> String {
-    let Some(it) = &bridge.meshlog else { return String::new() };
-    let linked = it.peers.iter().filter(|peer| peer.linked).count() as u64;
-    let refused = it.refused.iter().map(|refusal| refusal.events).sum();
-    let numbers = [
-        ("peers_linked", "gauge", linked),
-        ("authors", "gauge", it.authors),
-        ("events_pending", "gauge", it.pending),
-        ("events_verified_total", "counter", it.verified),
-        ("events_unverified_total", "counter", it.unverified),
-        ("events_mismatched_total", "counter", it.mismatched),
-        ("events_refused_total", "counter", refused),
-        ("events_sent_total", "counter", it.sent),
-    ];
-    let line = |(name, kind, number): (&str, &str, u64)| {
-        format!("# TYPE mosaik_meshlog_{name} {kind}\nmosaik_meshlog_{name} {number}\n")
-    };
-    numbers.into_iter().map(line).collect()
+    ([PROMETHEUS], app.handle.meters().text() + &bridge::text(&app.handle.bridge()))
 }
 
 pub(super) async fn records(State(app): State<App>, pairs: Pairs) -> Answer<Records> {
