@@ -250,6 +250,7 @@ impl Node {
 }
 
 /// What a radio has to do with: the owner, who looks at it, the store.
+#[cfg_attr(not(feature = "reticulum"), expect(dead_code, reason = "there is no radio"))]
 struct Outside {
     inbox: mpsc::Sender<Delivery>,
     shown: watch::Sender<Bridge>,

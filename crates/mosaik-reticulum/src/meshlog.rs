@@ -13,6 +13,8 @@
 //!
 //! Source: FORMAT.md beside this crate, section 4.
 
+mod giving;
+mod meeting;
 mod peer;
 mod taking;
 #[cfg(test)]
@@ -23,52 +25,32 @@ use std::collections::BTreeMap;
 use mosaik_core::{
     key::derive,
     meshlog::{
-        MeshlogId, is_native_author,
-        message::{EVENTS_SENT_MAX, Message, write_events, write_frontier},
+        MeshlogId,
+        message::{EVENTS_SENT_MAX, Message},
     },
 };
 use mosaik_proto::carrier::Role;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 pub use self::taking::{Counts, Refused};
-use self::{
-    peer::{InFlight, PeerState, Ready, Told},
-    taking::Taking,
-};
+use self::{giving::len_on_air, peer::PeerState, taking::Taking};
 use crate::{
-    airtime::{
-        ANNOUNCE_LEN, LINK_IDENTIFY_LEN, LINK_PROOF_LEN, LINK_REQUEST_LEN, link_packet_len,
-        resource_len,
-    },
-    stack::{Interface, Link, Order, Outcome, Peer, PublicKeys, Report, Service},
+    airtime::{LINK_IDENTIFY_LEN, LINK_PROOF_LEN, link_packet_len, resource_len},
+    stack::{Interface, Link, Order, Peer, PublicKeys, Report, Service},
     station::{Airtime, On},
 };
 
-/// The first byte of an announce of ours; meshlogd begins with `{`, and reads nobody's.
-const ANNOUNCE_VERSION: u8 = 1;
-/// Bytes of it: the version, and the network's tag.
-const ANNOUNCE_DATA_LEN: usize = 5;
-/// As of the station's: how often, and how far apart at the least in times of one on air.
+/// How often this node announces itself, as the station does.
 const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
-const ANNOUNCE_PAUSE: u64 = 400;
-/// Peers that are remembered, and links at a time: a guess, meshlogd has two links a pair.
-const PEERS_MAX: usize = 256;
+/// Links at a time: a guess, meshlogd has two a pair.
 const LINKS_MAX: usize = 48;
-/// After a link that could not be opened the next attempt waits so long, and ever longer.
+/// How long what could not be done waits until it is tried again.
 const RETRY_MS: u64 = 15_000;
-const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
-/// How long the other end of a link may take to say who it is, in times of a packet on air, and in
-/// milliseconds besides.
-const HANDSHAKE: u64 = 20;
-const HANDSHAKE_MS: u64 = 1_500;
-/// Messages and events without sense that end a link, and for how long its other end is left alone then.
+/// Messages and events without sense that end a link.
 const SENSELESS_MAX: u32 = 8;
-const BAR_MS: u64 = 10 * 60 * 1000;
-const BAR_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a peer may take to send what it was told to lack here, besides three times the time of that
-/// on air. Doubled each time that nothing comes.
+/// on air.
 const ANSWER_MS: u64 = 4_000;
-const ANSWER_MAX_MS: u64 = 60 * 60 * 1000;
 /// Bytes of a usual event of meshlogd, signed.
 const EVENT_LEN: usize = 450;
 /// How often what waits for others is looked through.
@@ -76,13 +58,10 @@ const EXPIRE_EVERY_MS: u64 = 60_000;
 /// How long a bridge of the same network that isn't the first for an author waits before it takes what
 /// the first should bring, besides the time of a message on air.
 const RANK_MS: u64 = 10_000;
-/// Bridges of the same network that are remembered, and for how long.
-const BRIDGES_MAX: usize = 64;
+/// For how long other bridges are remembered.
 const BRIDGE_MS: u64 = 3 * ANNOUNCE_EVERY_MS;
 /// A proof of a packet, in bytes on air.
 const PROOF_LEN: usize = 115;
-/// Bytes of events in a message at most, where a Resource costs nothing.
-const SEND_BYTES_MAX: usize = 128 << 10;
 
 /// What it is told once.
 #[derive(Debug, Clone)]
@@ -360,100 +339,6 @@ impl Meshlog {
         }
     }
 
-    fn on_heard(
-        &mut self,
-        (peer, keys): (Peer, PublicKeys),
-        app_data: &[u8],
-        interface: Interface,
-        now_ms: u64,
-        air: &Airtime<'_>,
-        turn: &mut Turn,
-    ) {
-        if self.taking.learn(keys) {
-            turn.learned.push(keys);
-        }
-        if app_data == self.announce_data() {
-            return self.on_bridge(peer, now_ms, turn);
-        }
-        let reach_ms = air.spread_ms(interface);
-        let wait_ms = self.rng.random_range(0..=reach_ms);
-        // Who heard this node's announce just now is dialing already.
-        let announced_ms = self.announced.get(&interface).and_then(|announced| announced.at_ms);
-        let wait_ms = match announced_ms {
-            Some(ms) if ms + 2 * reach_ms > now_ms => wait_ms + 2 * reach_ms,
-            _ => wait_ms,
-        };
-        if !self.make_room_for(peer) {
-            return;
-        }
-        let state = self.peers.entry(peer).or_insert_with(|| PeerState::new(interface));
-        (state.heard_ms, state.interface) = (Some(now_ms), interface);
-        if state.dial_ms.is_none() {
-            state.dial_ms = Some((now_ms + wait_ms).max(state.retry_ms).max(state.barred_ms));
-        }
-    }
-
-    /// Another bridge of this network: what it has comes by another way, or from the same meshlogd.
-    fn on_bridge(&mut self, peer: Peer, now_ms: u64, turn: &mut Turn) {
-        self.bridges.retain(|_, heard_ms| *heard_ms + BRIDGE_MS > now_ms);
-        if self.bridges.len() < BRIDGES_MAX || self.bridges.contains_key(&peer) {
-            self.bridges.insert(peer, now_ms);
-        }
-        self.peers.remove(&peer);
-        let links = self.links.iter().filter(|(_, state)| state.peer == Some(peer));
-        turn.orders.extend(links.map(|(link, _)| Order::Close { link: *link }));
-    }
-
-    fn make_room_for(&mut self, peer: Peer) -> bool {
-        if self.peers.contains_key(&peer) || self.peers.len() < PEERS_MAX {
-            return true;
-        }
-        let is_linked = |peer: &Peer| self.links.values().any(|link| link.peer == Some(*peer));
-        let idle = self.peers.iter().filter(|(peer, _)| !is_linked(peer));
-        let oldest = idle.min_by_key(|(_, state)| state.heard_ms).map(|(peer, _)| *peer);
-        oldest.is_some_and(|peer| self.peers.remove(&peer).is_some())
-    }
-
-    fn on_identified(&mut self, link: Link, peer: Peer, now_ms: u64, turn: &mut Turn) {
-        let Some(interface) = self.links.get(&link).map(|state| state.interface) else { return };
-        let is_barred = self.peers.get(&peer).is_some_and(|state| state.barred_ms > now_ms);
-        if is_barred || self.bridges.contains_key(&peer) || !self.make_room_for(peer) {
-            return turn.orders.push(Order::Close { link });
-        }
-        if let Some(state) = self.links.get_mut(&link) {
-            state.peer = Some(peer);
-        }
-        let state = self.peers.entry(peer).or_insert_with(|| PeerState::new(interface));
-        (state.is_dialing, state.failures, state.dial_ms) = (false, 0, None);
-        (state.was_linked, state.interface) = (true, interface);
-        state.look_ms = Some(now_ms);
-    }
-
-    fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
-        let chance = self.rng.random_range(0..RETRY_MS);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        let wait_ms = (RETRY_MS << state.failures.min(10)).min(RETRY_MAX_MS) + chance;
-        state.failures += 1;
-        state.is_dialing = false;
-        state.retry_ms = now_ms + wait_ms;
-        state.dial_ms = Some(state.retry_ms);
-    }
-
-    fn on_down(&mut self, link: Link, now_ms: u64) {
-        let Some(state) = self.links.remove(&link) else { return };
-        let Some(peer) = state.peer else { return };
-        let is_linked = self.links.values().any(|other| other.peer == Some(peer));
-        let chance = self.rng.random_range(0..RETRY_MS);
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        if state.in_flight.as_ref().is_some_and(|sent| sent.link == link) {
-            state.in_flight = None;
-        }
-        if !is_linked {
-            state.on_unlinked();
-            state.dial_ms = Some((now_ms + RETRY_MS / 3 + chance).max(state.barred_ms));
-        }
-    }
-
     fn on_received(
         &mut self,
         link: Link,
@@ -466,7 +351,10 @@ impl Meshlog {
         let (interface, peer) = (state.interface, state.peer);
         // What the stack sends for it: a proof, and what a Resource is asked for with.
         match (bytes.len() > state.packet_max, state.role) {
-            (true, _) => air.spend_packet(interface, resource_len(bytes.len()).1, now_ms),
+            (true, _) => {
+                let len = len_on_air(bytes, state.packet_max);
+                air.spend_packet(interface, resource_len(len).1, now_ms);
+            }
             (false, Role::Listener) => air.spend_packet(interface, PROOF_LEN, now_ms),
             (false, Role::Dialer) => {}
         }
@@ -524,62 +412,6 @@ impl Meshlog {
         senseless
     }
 
-    /// Leaves a peer alone for a while.
-    fn bar(&mut self, peer: Option<Peer>, now_ms: u64) {
-        let Some(state) = peer.and_then(|peer| self.peers.get_mut(&peer)) else { return };
-        state.barred_ms = now_ms + (BAR_MS << state.bars.min(10)).min(BAR_MAX_MS);
-        state.bars += 1;
-    }
-
-    fn on_sent(
-        &mut self,
-        link: Link,
-        token: u64,
-        outcome: &Outcome,
-        now_ms: u64,
-        air: &Airtime<'_>,
-    ) {
-        let Some(state) = self.links.get(&link) else { return };
-        let interface = state.interface;
-        let Some(peer) = state.peer.and_then(|peer| self.peers.get_mut(&peer)) else { return };
-        let is_it = |sent: &mut InFlight| sent.link == link && sent.token == token;
-        let Some(sent) = peer.in_flight.take_if(is_it) else { return };
-        let air_ms = answer_ms(air, interface, EVENTS_SENT_MAX as u64);
-        match outcome {
-            // Where it is not known, its next frontier tells.
-            Outcome::Proved | Outcome::Left => {
-                self.sent += sent.events as u64;
-                peer.on_sent(sent.up_to, air_ms, now_ms);
-            }
-            Outcome::Failed(_) => {
-                peer.resume_ms = now_ms + (1_000 + air_ms / 8) * (1 << peer.send_failures.min(8));
-                peer.send_failures += 1;
-                peer.turn += 1;
-                peer.look_ms = Some(peer.resume_ms);
-            }
-        }
-    }
-
-    /// Takes the node's answer to an [`Ask`].
-    pub fn on_events(&mut self, token: u64, events: &[Wire], now_ms: u64) {
-        let asked = |state: &&mut PeerState| state.asked.as_ref().is_some_and(|it| it.0 == token);
-        let Some(peer) = self.peers.values_mut().find(asked) else { return };
-        peer.asked = None;
-        if events.is_empty() {
-            // It is held, and can't be had now.
-            peer.look_ms = Some(now_ms + RETRY_MS);
-            return;
-        }
-        let mut up_to: BTreeMap<String, u64> = BTreeMap::new();
-        for Wire { author, seq, .. } in events {
-            let last = up_to.entry(author.clone()).or_default();
-            *last = (*last).max(*seq);
-        }
-        let bytes = write_events(events.iter().map(|event| &*event.json)).into_bytes();
-        let up_to = up_to.into_iter().collect();
-        peer.ready = Some(Ready { bytes, up_to, events: events.len() });
-    }
-
     /// Takes the node's answer to an [`Offer`]: one fate for each event.
     pub fn on_taken(&mut self, token: u64, fates: &[Fate], now_ms: u64) {
         self.taking.on_taken(token, fates, now_ms);
@@ -617,253 +449,6 @@ impl Meshlog {
         self.next_ms = self.next_ms.into_iter().chain(at_ms).min();
     }
 
-    /// Closes links whose other end doesn't say who it is: what it asks for can't be answered, and
-    /// meshlogd opens another only when they are gone.
-    fn close_unknown(&mut self, now_ms: u64, air: &Airtime<'_>, turn: &mut Turn) {
-        let mut next_ms = None::<u64>;
-        for (link, state) in self.links.iter().filter(|(_, state)| state.peer.is_none()) {
-            let due_ms = state.opened_ms + handshake_ms(air, state.interface);
-            if due_ms <= now_ms {
-                turn.orders.push(Order::Close { link: *link });
-            } else {
-                next_ms = next_ms.into_iter().chain([due_ms]).min();
-            }
-        }
-        self.wake(next_ms);
-    }
-
-    fn announce_data(&self) -> [u8; ANNOUNCE_DATA_LEN] {
-        let [a, b, c, d] = self.config.tag;
-        [ANNOUNCE_VERSION, a, b, c, d]
-    }
-
-    fn announce(&mut self, now_ms: u64, air: &mut Airtime<'_>, turn: &mut Turn) {
-        let len = ANNOUNCE_LEN + ANNOUNCE_DATA_LEN;
-        let online = air.online();
-        self.announced.retain(|interface, _| online.contains(interface));
-        let is_alone = self.links.is_empty() && self.peers.values().any(|peer| !peer.was_linked);
-        let jitter_ms = self.rng.random_range(0..ANNOUNCE_EVERY_MS / 6);
-        let (mut is_due, mut next_ms) = (false, None::<u64>);
-        for interface in &online {
-            let wait_ms = self.rng.random_range(0..=air.spread_ms(*interface));
-            let announced = self.announced.entry(*interface);
-            let announced = announced.or_insert_with(|| Announced {
-                at_ms: None,
-                next_ms: now_ms + wait_ms,
-                has_news: false,
-            });
-            let pause_ms = ANNOUNCE_PAUSE * air.channel(*interface).packet_ms(len);
-            let sooner_ms = announced.at_ms.filter(|_| is_alone && announced.has_news);
-            let due_ms =
-                sooner_ms.map_or(announced.next_ms, |ms| announced.next_ms.min(ms + pause_ms));
-            let at_ms = air.packet_at_ms(*interface, len, due_ms.max(now_ms));
-            is_due |= at_ms == Some(now_ms);
-            next_ms = next_ms.into_iter().chain(at_ms).min();
-        }
-        if !is_due {
-            return self.wake(next_ms);
-        }
-        // The stack announces on all interfaces.
-        for interface in &online {
-            air.spend_packet(*interface, len, now_ms);
-            let pause_ms = ANNOUNCE_PAUSE * air.channel(*interface).packet_ms(len);
-            let next_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
-            let announced = Announced { at_ms: Some(now_ms), next_ms, has_news: false };
-            self.announced.insert(*interface, announced);
-        }
-        let app_data = self.announce_data().to_vec();
-        turn.orders.push(Order::Announce { service: Service::Meshlog, app_data });
-    }
-
-    fn dial(&mut self, now_ms: u64, air: &mut Airtime<'_>, turn: &mut Turn) {
-        let waiting: Vec<(Peer, Interface, u64)> = self
-            .peers
-            .iter()
-            .filter_map(|(peer, state)| Some((*peer, state.interface, state.dial_ms?)))
-            .collect();
-        for (peer, interface, dial_ms) in waiting {
-            let is_here = |link: &&LinkState| link.interface == interface;
-            // One that hasn't said who it is may be this peer's.
-            let unknown = self.links.values().filter(is_here).filter(|link| link.peer.is_none());
-            let unknown_ms =
-                unknown.map(|link| link.opened_ms + handshake_ms(air, interface)).max();
-            let is_busy = |state: &PeerState| state.is_dialing && state.interface == interface;
-            if self.links.len() >= LINKS_MAX || self.peers.values().any(is_busy) {
-                continue;
-            }
-            let due_ms = dial_ms.max(unknown_ms.unwrap_or(0)).max(now_ms);
-            let at_ms = air.packet_at_ms(interface, LINK_REQUEST_LEN, due_ms);
-            if at_ms != Some(now_ms) {
-                self.wake(at_ms);
-                continue;
-            }
-            let is_linked = self.links.values().any(|link| link.peer == Some(peer));
-            let Some(state) = self.peers.get_mut(&peer) else { continue };
-            state.dial_ms = None;
-            if is_linked {
-                continue;
-            }
-            state.is_dialing = true;
-            air.spend_packet(interface, LINK_REQUEST_LEN, now_ms);
-            turn.orders.push(Order::Open { service: Service::Meshlog, peer });
-        }
-    }
-
-    /// The link of a peer that is used: one that this node opened first, for on that packets are proved.
-    fn link_of(&self, peer: Peer, turn: usize) -> Option<Link> {
-        let links = self.links.iter().filter(|(_, state)| state.peer == Some(peer));
-        let mut links: Vec<_> = links.collect();
-        links.sort_by_key(|(_, state)| state.role == Role::Listener);
-        (!links.is_empty()).then(|| *links[turn % links.len()].0)
-    }
-
-    fn serve(&mut self, peer: Peer, now_ms: u64, air: &mut Airtime<'_>, turn: &mut Turn) {
-        let Some(state) = self.peers.get(&peer) else { return };
-        let Some(link) = self.link_of(peer, state.turn) else { return };
-        if state.look_ms.is_some_and(|ms| ms <= now_ms) {
-            self.look(peer, link, now_ms, air, turn);
-        }
-        self.tell(peer, link, now_ms, air, turn);
-        self.transmit(peer, link, now_ms, air, turn);
-        let look_ms = self.peers.get(&peer).and_then(|state| state.look_ms);
-        self.wake(look_ms);
-    }
-
-    /// Reckons what lacks there and here, and asks the node for what is to be sent next.
-    fn look(&mut self, peer: Peer, link: Link, now_ms: u64, air: &Airtime<'_>, turn: &mut Turn) {
-        let (Some(state), Some(there)) = (self.peers.get_mut(&peer), self.links.get(&link)) else {
-            return;
-        };
-        let (wants, next_ms) = state.wants(self.taking.held(), now_ms);
-        state.look_ms = next_ms;
-        state.lacks = wants.iter().map(|want| want.lacks).sum();
-        state.offers = state.theirs.iter().flatten().fold(0, |sum, (author, seq)| {
-            let is_wanted = !is_native_author(author) && !self.taking.is_blocked(author, now_ms);
-            let lacks = if is_wanted { seq.saturating_sub(self.taking.len(author)) } else { 0 };
-            sum.saturating_add(lacks)
-        });
-        let is_busy = state.asked.is_some() || state.ready.is_some() || state.in_flight.is_some();
-        if wants.is_empty() || is_busy {
-            return;
-        }
-        if state.resume_ms > now_ms {
-            state.look_ms = state.look_ms.into_iter().chain([state.resume_ms]).min();
-            return;
-        }
-        let bytes_max = match air.resource_max(there.interface) {
-            0 => there.packet_max - 24,
-            most if air.channel(there.interface).bytes_ms(1 << 10) > 100 => most,
-            _ => SEND_BYTES_MAX,
-        };
-        self.last_token += 1;
-        let wants: Vec<_> = wants
-            .into_iter()
-            .take(EVENTS_SENT_MAX)
-            .map(|want| (want.author, want.from, if want.is_probe { 1 } else { EVENTS_SENT_MAX }))
-            .collect();
-        let from = wants.iter().map(|(author, from, _)| (author.clone(), *from)).collect();
-        state.asked = Some((self.last_token, from));
-        let events_max = EVENTS_SENT_MAX;
-        turn.asks.push(Ask { token: self.last_token, wants, events_max, bytes_max });
-    }
-
-    /// What is held here, as this peer is told: of its authors, all that makes it send nothing in vain.
-    fn frontier_for(&self, state: &PeerState, now_ms: u64) -> String {
-        let held = self.taking.held();
-        let Some(theirs) = &state.theirs else {
-            return write_frontier(held.iter().map(|(author, held)| (author.as_str(), held.len)));
-        };
-        let entries = theirs.iter().map(|(author, seq)| {
-            let is_unwanted = is_native_author(author) || self.taking.is_blocked(author, now_ms);
-            let len = self.taking.len(author);
-            (author.as_str(), if is_unwanted { len.max(*seq) } else { len })
-        });
-        write_frontier(entries.filter(|(_, seq)| *seq > 0))
-    }
-
-    /// Tells a peer what is held here, if it has something that lacks.
-    fn tell(
-        &mut self,
-        peer: Peer,
-        link: Link,
-        now_ms: u64,
-        air: &mut Airtime<'_>,
-        turn: &mut Turn,
-    ) {
-        let (Some(state), Some(there)) = (self.peers.get(&peer), self.links.get(&link)) else {
-            return;
-        };
-        let wait_ms = match (&state.theirs, state.offers) {
-            (Some(_), 0) => return,
-            (Some(_), offers) => answer_ms(air, there.interface, offers),
-            (None, _) => answer_ms(air, there.interface, 1),
-        };
-        let due_ms = state.told.as_ref().map_or(now_ms, |told| {
-            let wait_ms = (wait_ms << told.in_vain.min(16)).min(ANSWER_MAX_MS);
-            told.at_ms.max(state.news_ms) + wait_ms
-        });
-        if due_ms > now_ms {
-            return self.wake(Some(due_ms));
-        }
-        let message = self.frontier_for(state, now_ms);
-        if state.theirs.is_none() && message.len() > there.packet_max {
-            // It will say what it has, and then less need be told.
-            return;
-        }
-        let on = there.on(peer);
-        let at_ms = air.send_at_ms(on, message.len(), now_ms);
-        if at_ms != Some(now_ms) {
-            return self.wake(at_ms);
-        }
-        air.spend_send(on, message.len(), now_ms);
-        self.last_token += 1;
-        let token = self.last_token;
-        turn.orders.push(Order::Send { link, token, bytes: message.into_bytes() });
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        let in_vain = state.told.as_ref().map_or(0, |told| {
-            // Nothing came since, perhaps for want of another link.
-            if state.news_ms < told.at_ms { told.in_vain + 1 } else { 0 }
-        });
-        state.turn += usize::from(in_vain > 0);
-        state.told = Some(Told { at_ms: now_ms, in_vain });
-        let again_ms = now_ms + (wait_ms << in_vain.min(16)).min(ANSWER_MAX_MS);
-        self.wake(Some(again_ms));
-    }
-
-    fn transmit(
-        &mut self,
-        peer: Peer,
-        link: Link,
-        now_ms: u64,
-        air: &mut Airtime<'_>,
-        turn: &mut Turn,
-    ) {
-        let (Some(state), Some(there)) = (self.peers.get_mut(&peer), self.links.get(&link)) else {
-            return;
-        };
-        let Some(ready) = state.ready.take_if(|_| state.in_flight.is_none()) else { return };
-        let len = ready.bytes.len();
-        match air.send_at_ms(there.on(peer), len, now_ms) {
-            Some(ms) if ms <= now_ms => {
-                air.spend_send(there.on(peer), len, now_ms);
-                self.last_token += 1;
-                let Ready { bytes, up_to, events } = ready;
-                let token = self.last_token;
-                state.in_flight = Some(InFlight { link, token, up_to, events });
-                turn.orders.push(Order::Send { link, token, bytes });
-            }
-            Some(ms) => {
-                state.ready = Some(ready);
-                self.wake(Some(ms));
-            }
-            // More than an hour's share, or the interface is gone: then the next look sees.
-            None if air.online().contains(&there.interface) => {
-                state.give_up(ready.up_to, now_ms);
-            }
-            None => state.look_ms = Some(now_ms + RETRY_MS),
-        }
-    }
-
     /// All of it, for people.
     pub fn status(&self, now_ms: u64) -> MeshlogStatus {
         let peer = |(peer, state): (&Peer, &PeerState)| MeshlogPeer {
@@ -899,9 +484,4 @@ fn answer_ms(air: &Airtime<'_>, interface: Interface, events: u64) -> u64 {
     let channel = air.channel(interface);
     let bytes_ms = channel.bytes_ms(resource_len(events * EVENT_LEN).0);
     ANSWER_MS + 3 * (bytes_ms + channel.packet_ms(link_packet_len(EVENT_LEN)))
-}
-
-/// How long the other end of a link may take to say who it is.
-fn handshake_ms(air: &Airtime<'_>, interface: Interface) -> u64 {
-    HANDSHAKE_MS + HANDSHAKE * air.channel(interface).packet_ms(500)
 }

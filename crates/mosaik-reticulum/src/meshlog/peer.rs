@@ -18,8 +18,9 @@ struct Sent {
     up_to: u64,
     at_ms: u64,
     wait_ms: u64,
-    /// The most that it said to have.
+    /// What it said to have last, and at the most.
     seen: u64,
+    most: u64,
     /// Whether the last that went was to see if it takes anything at all.
     is_probe: bool,
 }
@@ -116,11 +117,16 @@ impl PeerState {
         for (author, sent) in &mut self.sent {
             let has = theirs.get(author).copied().unwrap_or(0);
             if has > sent.seen {
-                (sent.seen, sent.at_ms, sent.wait_ms) = (has, now_ms, SHOWS_MS + air_ms);
+                sent.at_ms = now_ms;
                 if sent.is_probe {
                     (sent.up_to, sent.is_probe) = (has, false);
                 }
             }
+            // Who loses what it had gets it again; who says so time after time, ever more rarely.
+            if has > sent.most {
+                (sent.most, sent.wait_ms) = (has, SHOWS_MS + air_ms);
+            }
+            sent.seen = has;
         }
         self.theirs = Some(theirs);
         self.look_ms = Some(now_ms);
@@ -174,6 +180,7 @@ impl PeerState {
                 at_ms: now_ms,
                 wait_ms: SHOWS_MS + air_ms,
                 seen: seen.unwrap_or(0),
+                most: seen.unwrap_or(0),
                 is_probe: false,
             };
             let sent = self.sent.entry(author).or_insert(fresh);

@@ -5,11 +5,18 @@ use mosaik_core::{
     event::Hasher,
     hlc::Hlc,
     key::Network,
-    meshlog::{MeshlogEvent, compose, identity_hash, json::Json},
+    meshlog::{
+        MeshlogEvent, compose, identity_hash,
+        json::Json,
+        message::{write_events, write_frontier},
+    },
 };
 
 use super::*;
-use crate::station::{Station, StationConfig};
+use crate::{
+    stack::Outcome,
+    station::{Station, StationConfig},
+};
 
 const OWN: Peer = Peer([9; 16]);
 const THEIR_LINK: Link = Link([2; 16]);
@@ -82,13 +89,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::on(None, 1000)
+    }
+
+    /// On a radio of so many bits a second, with a share of its time in thousandths.
+    fn on(bitrate: Option<u32>, share: u32) -> Self {
         let keys = Network::parse("demo").expect("a name").keys();
         let mut station = Station::new(StationConfig {
             own: OWN,
             tag: keys.radio,
             hasher: Hasher::new(&keys.fingerprint),
-            share: 1000,
-            bitrate: None,
+            share,
+            bitrate,
             first: Default::default(),
             seed: 1,
         });
@@ -622,4 +634,65 @@ fn of_two_bridges_one_waits_for_the_other() {
     assert!((20..80).contains(&count), "{count}");
     // Just one of the two is first.
     assert!(names.iter().all(|author| first(author) != is_first(other, &back, author, 1)));
+}
+
+/// On a radio this node listens first, and dials whom it hears: then meshlogd uses that link.
+#[test]
+fn on_a_radio_who_is_heard_at_first_is_dialed_before_the_announce() {
+    let north = Author::new(1);
+    let mut bench = Bench::on(Some(3125), 100);
+    bench.run(Turn::default());
+    bench.pass(15_000);
+    bench.hear(&north);
+    bench.pass(9_000);
+    assert_eq!(bench.orders, [Order::Open { service: Service::Meshlog, peer: north.peer() }]);
+    bench.pass(60_000);
+    assert!(matches!(bench.orders[1], Order::Announce { .. }));
+}
+
+#[test]
+fn who_has_lost_what_it_had_gets_it_again() {
+    let north = Author::new(1);
+    let mut bench = Bench::linked(&north);
+    let (author, events) = ours(100);
+    bench.hold(&author, &events);
+    let mut has = 0;
+    let mut counts = Vec::new();
+    for round in 0..60 {
+        if round == 20 {
+            has = 0;
+        }
+        bench.frontier(&[(&author, has)]);
+        while let [(token, events)] = bench.sent_events()[..] {
+            counts.push(events);
+            has += events as u64;
+            bench.prove(token);
+        }
+        bench.pass(10_000);
+    }
+    assert_eq!(has, 100);
+    assert_eq!(counts, [32, 32, 32, 4, 1, 32, 32, 32, 3]);
+}
+
+/// Somebody says now that it has all, now that it has nothing, and so asks for it again and again.
+#[test]
+fn who_asks_for_the_same_again_and_again_gets_it_ever_more_rarely() {
+    let north = Author::new(1);
+    let mut bench = Bench::on(Some(3125), 1000);
+    bench.hear(&north);
+    bench.link(north.peer());
+    let (author, events) = ours(100);
+    bench.hold(&author, &events);
+    let (mut sent, hour_ms) = (0, 60 * 60 * 1000);
+    while bench.now_ms < hour_ms {
+        for has in [0, 100] {
+            bench.frontier(&[(&author, has)]);
+            for (token, events) in bench.sent_events() {
+                sent += events;
+                bench.prove(token);
+            }
+            bench.pass(1_000);
+        }
+    }
+    assert!((100..=600).contains(&sent), "{sent} events");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Air, RESERVE_HISTORY, Station, resource_max, spread_ms};
+use super::{Air, RADIO_BITRATE_MAX, RESERVE_HISTORY, Station, resource_max, spread_ms};
 use crate::{
     airtime::Channel,
     stack::{Interface, Peer},
@@ -38,6 +38,11 @@ impl Airtime<'_> {
     /// How fast an interface is; one that isn't known is a wire.
     pub fn channel(&self, interface: Interface) -> Channel {
         self.airs.get(&interface).map_or(Channel::Bits(10_000_000), |air| air.channel)
+    }
+
+    /// Whether an interface's time is dear.
+    pub fn is_radio(&self, interface: Interface) -> bool {
+        self.airs.get(&interface).is_some_and(|air| air.bitrate < RADIO_BITRATE_MAX)
     }
 
     /// How long somebody waits at the most before speaking unasked, in milliseconds.
