@@ -46,6 +46,9 @@ const KEEP_AFTER: Duration = Duration::from_secs(10);
 /// future.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
+/// After a look the store is left alone for so many times as long as that took.
+const REST: u32 = 4;
+
 /// What the task is asked.
 enum Job {
     Events(Ask),
@@ -85,8 +88,8 @@ impl Bridging {
         let (answers, done) = mpsc::channel(16);
         let keys_file = directory.join(KEYS_FILE);
         let keys = read_keys(&keys_file);
-        let task =
-            Worker { handle, reads, ledger: Some(Box::default()), asked, answers, keys_file };
+        let ledger = Some(Box::new(Ledger::new(&keys)));
+        let task = Worker { handle, reads, ledger, asked, answers, keys_file };
         tokio::spawn(task.run());
         let machine = Meshlog::new(MeshlogConfig { own, tag, keys, seed: rand::random() });
         Self { machine, jobs, done, keep_at: None, mismatched: 0 }
@@ -200,14 +203,19 @@ impl Worker {
         let mut arrivals = self.handle.arrivals();
         let mut has_more = true;
         let mut look_at = Instant::now() + LOOK_EVERY;
+        let mut rest_until = Instant::now();
         loop {
+            let came = async {
+                sleep_until(rest_until).await;
+                arrivals.changed().await
+            };
             let job = tokio::select! {
                 biased;
                 job = self.asked.recv() => match job {
                     Some(job) => Some(job),
                     None => return,
                 },
-                changed = arrivals.changed() => match changed {
+                changed = came => match changed {
                     Ok(()) => None,
                     Err(_) => return,
                 },
@@ -219,7 +227,12 @@ impl Worker {
             };
             let done = match job {
                 Some(job) => self.serve(job, &mut has_more).await,
-                None => self.look(&mut has_more).await,
+                None => {
+                    let begun = Instant::now();
+                    let done = self.look(&mut has_more).await;
+                    rest_until = Instant::now() + REST * begun.elapsed();
+                    done
+                }
             };
             if done.is_err() {
                 return;
@@ -281,22 +294,25 @@ impl Worker {
                 self.answer(Done::Taken(offer.token, fates)).await
             }
             Job::Check(keys) => {
-                let checked = self.with_ledger(move |ledger, reader| {
-                    let mut sum = 0;
+                let learned = self.with_ledger(move |ledger, reader| {
+                    let (mut bad, mut changed) = (0, Vec::new());
                     for keys in &keys {
-                        let (good, bad) = ledger.check(reader, keys)?;
-                        if bad > 0 {
-                            let author = keys.peer();
+                        let learned = ledger.learn(reader, keys)?;
+                        if learned.bad > 0 {
+                            let (author, bad, good) = (keys.peer(), learned.bad, learned.good);
                             warn!(%author, bad, good, "taken before the key was known, and not signed by it");
                         }
-                        sum += bad;
+                        bad += learned.bad;
+                        changed.extend(learned.changed);
                     }
-                    Ok(sum)
+                    Ok((bad, changed))
                 });
-                match checked.await?.unwrap_or(0) {
-                    0 => Ok(()),
-                    bad => self.answer(Done::Mismatched(bad)).await,
+                let Some((bad, changed)) = learned.await? else { return Ok(()) };
+                if bad > 0 {
+                    self.answer(Done::Held(changed)).await?;
+                    self.answer(Done::Mismatched(bad)).await?;
                 }
+                Ok(())
             }
             Job::Keep(keys) => {
                 let path = self.keys_file.clone();

@@ -5,8 +5,12 @@
 //! - It follows from the set of events that are here with their payloads and not held back: whoever holds
 //!   the same has the same here, in whichever order it came.
 //! - Of a feed of ours that branches it has the way to the greatest tip by (seq, id); of a foreign one
-//!   the longest chain, of equal ones that with the smallest last id.
+//!   the longest chain, of equal ones that with the smallest last id. Of an author whose keys are known
+//!   only what it has signed counts.
 //! - It blocks on the disk, and is called where that harms nobody.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +76,8 @@ pub(super) struct Ledger {
     foreign: BTreeMap<String, Foreign>,
     /// Feeds of ours that may have more.
     stale: BTreeSet<AuthorId>,
+    /// By author of meshlogd's.
+    keys: BTreeMap<String, PublicKeys>,
 }
 
 /// How a look ended.
@@ -84,6 +90,12 @@ pub(super) struct Looked {
 }
 
 impl Ledger {
+    /// Nothing yet, with keys that are known.
+    pub(super) fn new(keys: &[PublicKeys]) -> Self {
+        let keys = keys.iter().map(|keys| (keys.peer().to_string(), *keys)).collect();
+        Self { keys, ..Self::default() }
+    }
+
     /// Looks at what came since the last time, or at a part of it.
     pub(super) fn look(&mut self, reader: &Reader) -> Result<Looked> {
         let arrivals = reader.arrivals(self.arrival, ARRIVALS_MAX)?;
@@ -121,6 +133,10 @@ impl Ledger {
     /// Notes a foreign event that `event` carries, if it does; of whom.
     fn note_foreign(&mut self, branch: BranchId, event: &Event) -> Option<String> {
         let inner = foreign(event)?;
+        let keys = self.keys.get(&inner.author);
+        if keys.is_some_and(|keys| inner.verify(&keys.0).is_err()) {
+            return None;
+        }
         let place = Place { id: inner.id, branch, seq: event.seq };
         let feed = self.foreign.entry(inner.author.clone()).or_default();
         feed.note(inner.seq, place, inner.prev).then_some(inner.author)
@@ -144,7 +160,7 @@ impl Ledger {
             if is_done {
                 self.stale.remove(&author);
             }
-            let after = native.offered.unwrap_or(Held { len: 0, head: MeshlogId([0; 16]) });
+            let after = native.offered.unwrap_or(NOTHING);
             done.push((author, (native.offered != before).then_some(after), is_done));
         }
         Ok(done)
@@ -208,21 +224,54 @@ impl Ledger {
         Ok(())
     }
 
-    /// Of the events of the identity with these keys those that were taken: how many are signed by it,
-    /// and how many are not.
-    pub(super) fn check(&self, reader: &Reader, keys: &PublicKeys) -> Result<(u64, u64)> {
-        let (mut good, mut bad) = (0, 0);
-        let Some(feed) = self.foreign.get(&keys.peer().to_string()) else { return Ok((0, 0)) };
-        let beside = feed.beside.values().flatten().map(|(place, _)| place);
-        for place in feed.chain.iter().chain(beside) {
-            let Some(json) = carried(reader, place)? else { continue };
-            let is_good = MeshlogEvent::parse(json.as_bytes())
-                .is_ok_and(|event| event.verify(&keys.0).is_ok());
-            (good, bad) = if is_good { (good + 1, bad) } else { (good, bad + 1) };
+    /// Learns whose keys these are: events of that author that it hasn't signed count no longer, so that
+    /// whoever planted one while nobody knew the keys has not taken the place of the real one.
+    pub(super) fn learn(&mut self, reader: &Reader, keys: &PublicKeys) -> Result<Learned> {
+        let author = keys.peer().to_string();
+        self.keys.insert(author.clone(), *keys);
+        let mut learned = Learned::default();
+        let Some(feed) = self.foreign.get_mut(&author) else { return Ok(learned) };
+        let (mut good, mut before) = (BTreeMap::<u64, Vec<_>>::new(), None);
+        let chain = feed.chain.iter().zip(1..).map(|(place, seq)| {
+            let prev = before.replace(place.id);
+            (seq, *place, prev)
+        });
+        let beside = feed
+            .beside
+            .iter()
+            .flat_map(|(seq, at)| at.iter().map(|(place, prev)| (*seq, *place, *prev)));
+        for (seq, place, prev) in chain.chain(beside) {
+            let Some(json) = carried(reader, &place)? else { continue };
+            let event = MeshlogEvent::parse(json.as_bytes());
+            if event.is_ok_and(|event| event.verify(&keys.0).is_ok()) {
+                learned.good += 1;
+                good.entry(seq).or_default().push((place, prev));
+            } else {
+                learned.bad += 1;
+            }
         }
-        Ok((good, bad))
+        if learned.bad > 0 {
+            *feed = Foreign { chain: Vec::new(), beside: good };
+            let held = feed.settle().unwrap_or(NOTHING);
+            learned.changed = Some((author, held));
+        }
+        Ok(learned)
     }
 }
+
+/// What new keys show.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    /// Events of their author that it has signed.
+    pub(super) good: u64,
+    /// Events that it has not.
+    pub(super) bad: u64,
+    /// What is held of it now, if that changed.
+    pub(super) changed: Option<(String, Held)>,
+}
+
+/// Nothing is held.
+const NOTHING: Held = Held { len: 0, head: MeshlogId([0; 16]) };
 
 /// Events that are put together for an answer.
 struct Taken<'a> {
