@@ -58,6 +58,8 @@ const LINKS_MAX: usize = 64;
 /// in times of one on air: a quarter of a percent.
 const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
 const ANNOUNCE_PAUSE: u64 = 400;
+/// How soon at the least it does so again while it has heard nobody, then ever later, in milliseconds.
+const LONELY_MS: u64 = 15_000;
 /// How long a bridge counts that isn't heard any more: three of its announces.
 const BRIDGE_LASTS_MS: u64 = 3 * ANNOUNCE_EVERY_MS;
 /// How long a first announce or a dial may wait so that not all speak at once, in times of an announce
@@ -161,6 +163,8 @@ struct Air {
     announced_ms: Option<u64>,
     next_announce_ms: u64,
     announced: Option<Announce>,
+    /// How often this node announced itself there while it had heard nobody.
+    lonely: u32,
     /// Dials in a row that led nowhere, and until when others wait for that: the channel may be full.
     failures: u32,
     retry_ms: u64,
@@ -377,6 +381,7 @@ impl Station {
             announced_ms: None,
             next_announce_ms: now_ms,
             announced: None,
+            lonely: 0,
             failures: 0,
             retry_ms: 0,
         });
@@ -681,12 +686,19 @@ impl Station {
         if !is_due {
             return;
         }
+        let is_lonely = self.peers.is_empty();
         // The stack announces on all interfaces.
         for air in self.airs.values_mut().filter(|air| air.is_online) {
             air.spend(ANNOUNCE_LEN + LEN_MAX, now_ms);
             let pause_ms = ANNOUNCE_PAUSE * air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
             (air.announced, air.announced_ms) = (Some(announce), Some(now_ms));
-            air.next_announce_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
+            // Where nobody was heard yet perhaps nobody heard: the modem may have come later than this node.
+            let every_ms = match is_lonely {
+                true => (pause_ms.max(LONELY_MS) << air.lonely.min(16)).min(ANNOUNCE_EVERY_MS),
+                false => ANNOUNCE_EVERY_MS + jitter_ms,
+            };
+            air.lonely += u32::from(is_lonely);
+            air.next_announce_ms = now_ms + pause_ms.max(every_ms);
         }
         turn.orders.push(Order::Announce { service: Service::Feed, app_data: announce.encode() });
     }
