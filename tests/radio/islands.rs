@@ -89,11 +89,20 @@ async fn linked_to(node: &mut Node, other: &Node) -> Result<()> {
 
 /// The photo of a record as a node sees it, once it sees one.
 async fn photo(node: &Node, state: FileState) -> Result<Attachment> {
-    wait::until(&format!("{} to have the photo {state:?}", node.name()), SOON, || async move {
+    photo_that(node, &format!("{state:?}"), |photo| photo.state == state).await
+}
+
+async fn photo_that(
+    node: &Node,
+    what: &str,
+    is: impl Fn(&Attachment) -> bool,
+) -> Result<Attachment> {
+    let is = &is;
+    wait::until(&format!("the photo at {} to be {what}", node.name()), SOON, || async move {
         let client = node.client().map_err(|error| format!("{error:#}"))?;
         let record = client.record("R-1").await.map_err(|error| format!("{error:#}"))?;
         let photo = record.attachments.into_iter().next().ok_or("no attachment")?;
-        if photo.state == state { Ok(photo) } else { Err(format!("{photo:?}")) }
+        if is(&photo) { Ok(photo) } else { Err(format!("{photo:?}")) }
     })
     .await
 }
@@ -124,13 +133,22 @@ async fn a_photo_waits(mut island: Island) -> Result<()> {
     field.run(&["attachment", "add", "R-1", "photo", file]).await?.ok()?;
     diary.note("a record and a photo in the field");
     for node in [&island.base, &island.away] {
-        let listed = photo(node, FileState::Pending).await?;
+        // First it asks the peer that it is connected to.
+        let waits = |photo: &Attachment| {
+            photo.waits_for.as_ref().is_some_and(|waits| waits.starts_with("IP: "))
+        };
+        let listed = photo_that(node, "waiting for IP", waits).await?;
+        ensure!(listed.state == FileState::Pending, "{listed:?}");
         ensure!(listed.size == PHOTO_LEN as u64 && listed.here == 0, "{listed:?}");
-        ensure!(listed.waits_for.is_some_and(|waits| waits.starts_with("IP: ")));
     }
     diary.note("both are known on the internet");
-    let words = island.away.run(&["attachment", "list"]).await?.ok()?;
-    ensure!(words.contains("pending, 500 kB, waits for IP"), "{words}");
+    let away = &island.away;
+    wait::until("the list to say so", SOON, || async move {
+        let listed = away.run(&["attachment", "list"]).await.and_then(|it| it.ok());
+        let words = listed.map_err(|error| format!("{error:#}"))?;
+        if words.contains("pending, 500 kB, waits for IP") { Ok(()) } else { Err(words) }
+    })
+    .await?;
     let bridge = island.base.client()?.bridge().await?;
     ensure!(bridge.peers.iter().any(|peer| peer.linked), "{bridge:?}");
     let airtime_ms: u64 = bridge.interfaces.iter().map(|way| way.airtime_used_ms).sum();
