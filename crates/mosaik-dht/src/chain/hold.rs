@@ -19,7 +19,8 @@ const LEASE_S: u64 = 3600;
 /// A slot is renewed this long after its last write, and up to [`RENEW_SPREAD_MS`] later.
 const RENEW_MS: u64 = 20 * 60_000;
 const RENEW_SPREAD_MS: u64 = 10 * 60_000;
-/// A renewal that could not be decided, because no storage node answered, is tried again so late.
+/// A renewal that could not be decided, because no storage node answered, is tried again so late,
+/// and so is a tombstone over a second slot of ours.
 const RENEW_AGAIN_MS: u64 = 30_000;
 /// Changed addresses are written when they have been still for this long,
 const CHANGE_STILL_MS: u64 = 3_000;
@@ -235,7 +236,7 @@ impl Chain {
                 self.conflicts += u64::from(refused);
                 put.refused |= refused;
                 if put.purpose == Purpose::Release {
-                    return;
+                    return self.look_by(now.mono_ms + RENEW_AGAIN_MS);
                 }
                 let again = self.board(slot).is_reading();
                 self.job = Job::Settling { put, again };
@@ -301,6 +302,10 @@ impl Chain {
     /// All slots have been read: is ours still ours, do we hold one too many, or do we need one?
     pub(super) fn review(&mut self, now: Now, draw: &mut Draw, effects: &mut Vec<Effect>) {
         if !matches!(self.job, Job::Idle) {
+            // The usual wait may be an hour; so long a second slot would be kept from others.
+            if self.mine(now).any(|slot| self.held() != Some(slot)) {
+                self.look_by(now.mono_ms + RENEW_AGAIN_MS);
+            }
             return;
         }
         if self.review_held(now, draw, effects) {
@@ -391,12 +396,16 @@ impl Chain {
         self.begin_put(now, put, None, effects);
     }
 
+    /// Slots with a live lease of ours.
+    fn mine(&self, now: Now) -> impl Iterator<Item = u8> {
+        (0..SLOTS as u8).filter(move |&slot| self.state(now, slot) == SlotState::Mine)
+    }
+
     /// Other slots with a live lease of ours: an earlier run's, or another copy's of this node. The
     /// newest counts, others are given up. True if that took the one write that may be under way.
     fn review_others(&mut self, now: Now, draw: &mut Draw, effects: &mut Vec<Effect>) -> bool {
-        let mine = (0..SLOTS as u8).filter(|&slot| self.state(now, slot) == SlotState::Mine);
         let mut mine: Vec<(u8, Arc<Seen>)> =
-            mine.filter_map(|slot| Some((slot, self.top(slot)?.clone()))).collect();
+            self.mine(now).filter_map(|slot| Some((slot, self.top(slot)?.clone()))).collect();
         mine.sort_by_key(|(_, top)| top.seq);
         if let Some((slot, top)) = mine.last()
             && self.held.as_ref().is_none_or(|held| held.slot != *slot && held.seq < top.seq)
@@ -404,12 +413,14 @@ impl Chain {
             self.adopt(now, *slot, top);
         }
         let surplus = mine.iter().find(|(slot, _)| self.held() != Some(*slot));
-        if let Some((slot, _)) = surplus
-            && self.may_write(now)
-        {
-            self.put(now, draw, *slot, Purpose::Release, effects);
+        let Some((slot, _)) = surplus else { return false };
+        match self.may_write_ms() {
+            may_ms if may_ms <= now.mono_ms => {
+                self.put(now, draw, *slot, Purpose::Release, effects);
+            }
+            may_ms => self.look_by(may_ms),
         }
-        surplus.is_some()
+        true
     }
 
     /// Takes a slot for ours that already carries our lease; it is renewed at once.
@@ -543,7 +554,11 @@ impl Chain {
 
     /// Whether one more write is within [`WRITES_MAX`] a minute.
     fn may_write(&self, now: Now) -> bool {
-        self.writes_ms[0].is_none_or(|ms| ms + WRITE_APART_MS <= now.mono_ms)
+        self.may_write_ms() <= now.mono_ms
+    }
+
+    fn may_write_ms(&self) -> u64 {
+        self.writes_ms[0].map_or(0, |ms| ms + WRITE_APART_MS)
     }
 
     /// The one place where writes begin, but for a farewell: each is counted.

@@ -791,6 +791,29 @@ fn of_two_own_slots_the_older_gets_a_tombstone() {
     assert_eq!(bench.state(3), SlotState::Left);
 }
 
+/// Calm nodes read once an hour: nobody may be kept from a slot for so long.
+#[test]
+fn a_second_slot_is_left_soon_though_the_minute_is_spent_and_a_tombstone_is_refused() {
+    let mut bench = Bench::new();
+    bench.input(Input::Situation(situation(ME, PEERS_ENOUGH)));
+    bench.chain.pace = Pace::default();
+    for _ in 0..6 {
+        bench.chain.pace.after_read(PEERS_ENOUGH);
+    }
+    bench.chain.writes_ms = [Some(0); WRITES_MAX];
+    let values = [live(ME, 3, 5), live(ME, 9, 6)];
+    assert!(bench.round(&values).put().is_none(), "three writes a minute are enough");
+    bench.input(Input::ReadEnded { slot: 9, answered: 20 });
+    bench.chain.held.as_mut().expect("held").postpone(u64::MAX);
+    bench.pass(60_001).take();
+    let (slot, value, _) = bench.round(&values).put().expect("a tombstone");
+    assert_eq!((slot, bench.mono_ms), (3, 60_001));
+    bench.input(Input::PutFailed { slot, seq: value.seq, refused: true });
+    bench.pass(30_001).take();
+    let (slot, ..) = bench.round(&values).put().expect("another");
+    assert_eq!((slot, bench.mono_ms), (3, 90_002));
+}
+
 #[test]
 fn leaving_writes_a_tombstone_over_the_own_value_and_ends() {
     let (mut bench, slot, value) = Bench::claimed();
