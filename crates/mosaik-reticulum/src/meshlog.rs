@@ -37,11 +37,9 @@ use self::{giving::len_on_air, peer::PeerState, taking::Taking};
 use crate::{
     airtime::{LINK_IDENTIFY_LEN, LINK_PROOF_LEN, link_packet_len, resource_len},
     stack::{Interface, Link, Order, Peer, PublicKeys, Report, Service},
-    station::{Airtime, On},
+    station::{ANNOUNCE_EVERY_MS, Airtime, On},
 };
 
-/// How often this node announces itself, as the station does.
-const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
 /// Links at a time: a guess, meshlogd has two a pair.
 const LINKS_MAX: usize = 48;
 /// How long what could not be done waits until it is tried again.

@@ -56,8 +56,8 @@ const PEERS_MAX: usize = 1024;
 const LINKS_MAX: usize = 64;
 /// How often a node announces itself if nothing changes; and how far apart two announces are at the least,
 /// in times of one on air: a quarter of a percent.
-const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
-const ANNOUNCE_PAUSE: u64 = 400;
+pub(crate) const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
+pub(crate) const ANNOUNCE_PAUSE: u64 = 400;
 /// How soon at the least it does so again while it has heard nobody, then ever later, in milliseconds.
 const LONELY_MS: u64 = 15_000;
 /// How long a bridge counts that isn't heard any more: three of its announces.
@@ -82,7 +82,7 @@ const IDLE_MS: u64 = 10 * 60 * 1000;
 const HANDSHAKE: u64 = 20;
 /// After a link that could not be opened the next attempt waits so long, and ever longer.
 const RETRY_MS: u64 = 30_000;
-const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
+pub(crate) const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
 /// than this, sessions are patient.
 const USUAL_MS: u64 = 2_000;
@@ -913,21 +913,31 @@ impl Air {
 
     /// When what is due on a link may go; none for what never will.
     fn sends_at_ms(&self, link: &LinkState, due: Due, now_ms: u64) -> Option<u64> {
+        self.may_send_at_ms(due.class, (due.len, link.pace.packet_max), link.peer, now_ms)
+    }
+
+    /// When so many bytes of a class may go to a peer; none for what never will.
+    fn may_send_at_ms(
+        &self,
+        class: Class,
+        (len, packet_max): (usize, usize),
+        peer: Option<Peer>,
+        now_ms: u64,
+    ) -> Option<u64> {
         if !self.is_online {
             return None;
         }
-        let reserve = match due.class {
+        let reserve = match class {
             Class::Control => 0,
             Class::News => RESERVE_NEWS,
             Class::Priority => RESERVE_PRIORITY,
             Class::History => RESERVE_HISTORY,
         };
-        let of_peer_ms = match (due.class, link.peer) {
+        let of_peer_ms = match (class, peer) {
             (Class::Control, _) | (_, None) => now_ms,
             (_, Some(peer)) => self.peers.when(&peer, now_ms),
         };
-        let cost_ms =
-            self.cost_ms(due.len, link.pace.packet_max) + self.budget.share_ms() / 100 * reserve;
+        let cost_ms = self.cost_ms(len, packet_max) + self.budget.share_ms() / 100 * reserve;
         let at_ms = self.budget.when(cost_ms, of_peer_ms)?;
         Some(at_ms.max(self.busy_until_ms))
     }
@@ -944,14 +954,19 @@ impl Air {
         [at(now_ms), again_ms.and_then(at), shares_ms].into_iter().flatten().min()
     }
 
+    /// So many bytes go to a peer.
+    fn spend_send(&mut self, (len, packet_max): (usize, usize), peer: Option<Peer>, now_ms: u64) {
+        let cost_ms = self.cost_ms(len, packet_max);
+        self.spend_ms(cost_ms, now_ms);
+        if let Some(peer) = peer {
+            self.peers.spend(peer, cost_ms, now_ms);
+        }
+    }
+
     /// So much has gone on a link.
     fn spend_on(&mut self, link: &LinkState, gone: &Gone, now_ms: u64) {
         let packet_max = link.pace.packet_max;
-        let cost_ms = self.cost_ms(gone.out.bytes.len(), packet_max);
-        self.spend_ms(cost_ms, now_ms);
-        if let Some(peer) = link.peer {
-            self.peers.spend(peer, cost_ms, now_ms);
-        }
+        self.spend_send((gone.out.bytes.len(), packet_max), link.peer, now_ms);
         let whole_ms = self.channel.packet_ms(link_packet_len(packet_max));
         for (author, len) in &gone.of {
             self.authors.spend(*author, whole_ms * *len as u64 / packet_max as u64, now_ms);

@@ -62,10 +62,6 @@ impl News {
             self.home.extend(session.brought.iter().map(|(author, _)| *author).take(room));
         }
     }
-
-    fn is_at_home(&self, author: &AuthorId) -> bool {
-        self.home.contains(author)
-    }
 }
 
 /// To this side.
@@ -379,7 +375,7 @@ impl Session {
         shared: &mut Shared<'_, L>,
     ) -> Result<(), Fault<L>> {
         let own_name = self.radio.as_ref().map_or(&[][..], |radio| &radio.own_name);
-        let is_first = self.island.is_first(own_name, &author);
+        let is_first = || self.island.is_first(own_name, &author);
         let came_over_radio = news.over_radio.contains(&(author, tip));
         let now_ms = shared.now.mono_ms;
         if !news.is_bridge {
@@ -390,10 +386,10 @@ impl Session {
             }
         } else if self.island.is_peer_bridge {
             // Mostly it has it from outside, too. One of the two says so, of all that came meanwhile.
-            let wait_ms = self.island.wait_ms * if is_first { 4 } else { 8 };
+            let wait_ms = self.island.wait_ms * if is_first() { 4 } else { 8 };
             self.turns.push(now_ms + wait_ms, author, tip, true);
             return Ok(());
-        } else if !came_over_radio && (!is_first || news.is_at_home(&author)) {
+        } else if !came_over_radio && (!is_first() || news.home.contains(&author)) {
             self.turns.push(now_ms + self.island.wait_ms, author, tip, false);
             return Ok(());
         }

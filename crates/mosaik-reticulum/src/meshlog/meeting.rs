@@ -2,30 +2,23 @@
 
 use rand::RngExt;
 
-use super::{
-    ANNOUNCE_EVERY_MS, Announced, BRIDGE_MS, LINKS_MAX, LinkState, Meshlog, RETRY_MS, Turn,
-    peer::PeerState,
-};
+use super::{Announced, BRIDGE_MS, LINKS_MAX, LinkState, Meshlog, RETRY_MS, Turn, peer::PeerState};
 use crate::{
     airtime::{ANNOUNCE_LEN, LINK_REQUEST_LEN},
     stack::{Interface, Link, Order, Peer, PublicKeys, Service},
-    station::Airtime,
+    station::{ANNOUNCE_EVERY_MS, ANNOUNCE_PAUSE, Airtime, RETRY_MAX_MS},
 };
 
 /// The first byte of an announce of ours; meshlogd begins with `{`, and reads nobody's.
 const ANNOUNCE_VERSION: u8 = 1;
 /// Bytes of it: the version, and the network's tag.
 pub(super) const ANNOUNCE_DATA_LEN: usize = 5;
-/// How far apart announces are at the least, in times of one on air.
-const ANNOUNCE_PAUSE: u64 = 400;
 /// How long the first one waits on a radio, in milliseconds: meshlogd announces itself every 20 s, and
 /// uses the link of whoever dials it first. On a link that this node has opened it needn't prove packets,
 /// and meshlogd sends one every few seconds.
 const LISTEN_FIRST_MS: u64 = 25_000;
 /// Peers that are remembered.
 const PEERS_MAX: usize = 256;
-/// A link that could not be opened is tried again ever more rarely, at last so often.
-const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// How long the other end of a link may take to say who it is, in times of a packet on air, and in
 /// milliseconds besides.
 const HANDSHAKE: u64 = 20;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Air, RADIO_BITRATE_MAX, RESERVE_HISTORY, Station, resource_max, spread_ms};
+use super::{Air, Class, RADIO_BITRATE_MAX, Station, WIRE_BITRATE, resource_max, spread_ms};
 use crate::{
     airtime::Channel,
     stack::{Interface, Peer},
@@ -37,7 +37,7 @@ impl Station {
 impl Airtime<'_> {
     /// How fast an interface is; one that isn't known is a wire.
     pub fn channel(&self, interface: Interface) -> Channel {
-        self.airs.get(&interface).map_or(Channel::Bits(10_000_000), |air| air.channel)
+        self.airs.get(&interface).map_or(Channel::Bits(WIRE_BITRATE), |air| air.channel)
     }
 
     /// Whether an interface's time is dear.
@@ -69,11 +69,8 @@ impl Airtime<'_> {
 
     /// When so many bytes may go over a link; none for what never will.
     pub fn send_at_ms(&self, on: On, len: usize, now_ms: u64) -> Option<u64> {
-        let air = self.airs.get(&on.interface).filter(|air| air.is_online)?;
-        let reserve_ms = air.budget.share_ms() / 100 * RESERVE_HISTORY;
-        let cost_ms = air.cost_ms(len, on.packet_max) + reserve_ms;
-        let at_ms = air.budget.when(cost_ms, air.peers.when(&on.peer, now_ms))?;
-        Some(at_ms.max(air.busy_until_ms))
+        let air = self.airs.get(&on.interface)?;
+        air.may_send_at_ms(Class::History, (len, on.packet_max), Some(on.peer), now_ms)
     }
 
     /// A packet of so many bytes on air goes.
@@ -86,9 +83,7 @@ impl Airtime<'_> {
     /// So many bytes go over a link.
     pub fn spend_send(&mut self, on: On, len: usize, now_ms: u64) {
         if let Some(air) = self.airs.get_mut(&on.interface) {
-            let cost_ms = air.cost_ms(len, on.packet_max);
-            air.spend_ms(cost_ms, now_ms);
-            air.peers.spend(on.peer, cost_ms, now_ms);
+            air.spend_send((len, on.packet_max), Some(on.peer), now_ms);
         }
     }
 }
