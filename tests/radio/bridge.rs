@@ -195,8 +195,8 @@ pub(crate) fn all_hold_the_same(venv: Venv) -> Result<()> {
             tcp_client(between) + "\n" + &tcp_client(two).replace("client]]", "other]]");
         let mut far = behind(&venv, &mut near, &path("far"), &interfaces).await?;
         diary.note("the two meshlogds have met");
-        // The node's own name comes first, and means nothing there.
-        let native = 1 + EVENTS as u64;
+        // The node's own name and its identity come first, and mean nothing there.
+        let native = 2 + EVENTS as u64;
         let foreign_count = EVENTS as u64 + 24 + 1;
         let all = native + foreign_count;
         holds(&mut near, all, SOON).await?;
@@ -220,7 +220,7 @@ pub(crate) fn all_hold_the_same(venv: Venv) -> Result<()> {
             }
         }
         translated.sort();
-        let kinds = std::iter::once("mosaik.ref").chain(std::iter::repeat("record.create"));
+        let kinds = std::iter::repeat_n("mosaik.ref", 2).chain(std::iter::repeat("record.create"));
         let wanted: Vec<_> = (1..=native).zip(kinds.map(str::to_owned)).collect();
         ensure!(translated == wanted, "{translated:?}");
         wait::until("that to show", SOON, async || {
@@ -244,7 +244,7 @@ pub(crate) fn all_hold_the_same(venv: Venv) -> Result<()> {
         for node in [&first, &second] {
             takes(node, foreign_count as usize + 2, SOON).await?;
         }
-        // Its feed has its name, what it took before the last of its records, and these.
+        // Its feed has its name and identity, what it took before the last of its records, and these.
         let author = second.identity().await?.author;
         for daemon in [&mut near, &mut far] {
             let deadline = Instant::now() + SOON;
@@ -312,11 +312,11 @@ pub(crate) fn over_lora(venv: Venv) -> Result<()> {
         let limit = 10 * SOON / speed;
         takes(&node, EVENTS, limit).await?;
         diary.note("the node has them all");
-        holds(&mut daemon, 1 + 2 * EVENTS as u64, limit).await?;
+        holds(&mut daemon, 2 + 2 * EVENTS as u64, limit).await?;
         diary.note("meshlogd has them all");
         wait::until("that to show", SOON, async || {
             let shown = meshlog(&node).await.map_err(|error| format!("{error:#}"))?;
-            let is_sent = shown.sent == 1 + EVENTS as u64;
+            let is_sent = shown.sent == 2 + EVENTS as u64;
             let is_all = is_sent && shown.verified == EVENTS as u64 && shown.refused.is_empty();
             if is_all { Ok(()) } else { Err(format!("{shown:?}")) }
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mosaik_api::document::{Attachment, FileState};
+use mosaik_api::document::{Attachment, BridgePeer, FileState};
 use mosaik_lab::{
     Node,
     process::Process,
@@ -191,12 +191,28 @@ pub(crate) async fn two_on_a_line_hold_the_same() -> Result<()> {
     write(&island.field, "F-1").await?;
     write(&island.base, "B-1").await?;
     equal(&island.field, &island.base, 2).await?;
+    knows(&island.field, &island.base).await?;
+    knows(&island.base, &island.field).await?;
     island.base.kill().await?;
     write(&island.field, "F-2").await?;
     island.base.start().await?;
     equal(&island.field, &island.base, 3).await?;
     island.field.stop().await?;
     island.base.stop().await
+}
+
+/// Whether a node shows of its one peer on the air who that is, as both have signed.
+async fn knows(one: &Node, other: &Node) -> Result<()> {
+    let author = other.identity().await?.author;
+    let identity = other.client()?.bridge().await?.identity.context("a radio")?;
+    let peers = one.client()?.bridge().await?.peers;
+    let is_it = |peer: &BridgePeer| {
+        peer.identity == identity
+            && peer.author.as_ref() == Some(&author)
+            && peer.name.as_deref() == Some(other.name())
+    };
+    ensure!(peers.len() == 1 && is_it(&peers[0]), "{peers:?} for {author} at {identity}");
+    Ok(())
 }
 
 /// Waits until both show so many records, and the same.

@@ -14,6 +14,7 @@ use std::{
 use ed25519_dalek::SigningKey;
 use mosaik_api::document::Bridge;
 use mosaik_core::{
+    binding::RadioIdentity,
     id::{AuthorId, NodeId},
     key::Network,
     reach::Reach,
@@ -147,8 +148,10 @@ impl Node {
             shown: bridge_shown,
             handle: handle.clone(),
             reads: reads.clone(),
+            author,
         };
         let radio = radio(&config, &directory, &keys, outside)?;
+        let (radio, identity) = radio.unzip();
         let (attachments, keeper) = Attachments::new(
             handle.clone(),
             attachments::Parts {
@@ -183,6 +186,7 @@ impl Node {
             store_max: config.store_max,
             retention: config.retention,
             carriers: Carriers::new(carriers),
+            radio: identity,
             inputs,
             chain,
             dht_nodes,
@@ -256,7 +260,11 @@ struct Outside {
     shown: watch::Sender<Bridge>,
     handle: Handle,
     reads: Reads,
+    author: AuthorId,
 }
+
+/// A carrier for radio, and the identity that it has there.
+type OnAir = (Box<dyn Carrier>, RadioIdentity);
 
 /// A carrier for radio, if one is asked for.
 #[cfg(feature = "reticulum")]
@@ -265,18 +273,20 @@ fn radio(
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
     outside: Outside,
-) -> Result<Option<Box<dyn Carrier>>, StartError> {
+) -> Result<Option<OnAir>, StartError> {
     use crate::radio::{Parts, Radio};
     if config.rns.is_empty() {
         return Ok(None);
     }
     let ways = config.rns.iter().map(|way| way.parse()).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|error| StartError::Radio(Box::new(error)))?;
-    let Outside { inbox, shown, handle, reads } = outside;
+    let Outside { inbox, shown, handle, reads, author } = outside;
     let directory = directory.path();
-    let radio = Radio::start(config, ways, Parts { directory, keys, inbox, shown, handle, reads })
-        .map_err(|error| StartError::Radio(Box::new(error)))?;
-    Ok(Some(Box::new(radio)))
+    let parts = Parts { directory, keys, inbox, shown, handle, reads, author };
+    let radio =
+        Radio::start(config, ways, parts).map_err(|error| StartError::Radio(Box::new(error)))?;
+    let identity = radio.identity();
+    Ok(Some((Box::new(radio), identity)))
 }
 
 #[cfg(not(feature = "reticulum"))]
@@ -285,7 +295,7 @@ fn radio(
     _: &Directory,
     _: &mosaik_core::key::NetworkKeys,
     _: Outside,
-) -> Result<Option<Box<dyn Carrier>>, StartError> {
+) -> Result<Option<OnAir>, StartError> {
     Ok(None)
 }
 

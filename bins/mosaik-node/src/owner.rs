@@ -20,7 +20,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use mosaik_core::{feed::Ledger, id::NodeId, view::ViewError};
+use mosaik_core::{binding::RadioIdentity, feed::Ledger, id::NodeId, view::ViewError};
 use mosaik_dht::{Candidate, ChainEvent, ChainHandle, Hint as SlotHint, Summary};
 use mosaik_net::Delivery;
 use mosaik_proto::{
@@ -74,6 +74,8 @@ pub(crate) struct Parts {
     /// Which payloads are pruned when.
     pub(crate) retention: Vec<Rule>,
     pub(crate) carriers: Carriers,
+    /// This author's identity in Reticulum, where it has a radio.
+    pub(crate) radio: Option<RadioIdentity>,
     pub(crate) inputs: mpsc::Receiver<Delivery>,
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
     /// Where the nodes of the DHT are kept.
@@ -96,6 +98,8 @@ pub(crate) struct Owner {
     /// None while the store is out of order.
     replica: Option<Replica>,
     carriers: Carriers,
+    /// What is to be said at the start.
+    radio: Option<RadioIdentity>,
     inputs: mpsc::Receiver<Delivery>,
     chain: Option<ChainHandle>,
     chain_events: Option<mpsc::Receiver<ChainEvent>>,
@@ -135,13 +139,14 @@ impl Owner {
     /// Builds the replica on the store; both are fresh, so an error ends the start.
     pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
         let Parts { store, config, store_max, retention, .. } = parts;
-        let Parts { carriers, inputs, chain, dht_nodes, desk, started, .. } = parts;
+        let Parts { carriers, radio, inputs, chain, dht_nodes, desk, started, .. } = parts;
         let (chain, chain_events) = chain.unzip();
         let mut owner = Self {
             store,
             config,
             replica: None,
             carriers,
+            radio,
             inputs,
             chain,
             chain_events,
@@ -192,7 +197,8 @@ impl Owner {
     /// Runs until somebody asks to stop or nobody can ask any more.
     pub(crate) async fn run(mut self, first: Vec<Input>) {
         let name = self.config.name.clone();
-        self.batch(first, vec![Work::Profile(name)]);
+        let radio = self.radio.take().map(|identity| Work::Radio(Box::new(identity)));
+        self.batch(first, std::iter::once(Work::Profile(name)).chain(radio).collect());
         loop {
             self.compact_if_asked();
             self.retain_if_due();
@@ -613,7 +619,7 @@ impl Owner {
             match work {
                 Work::Edit(_, reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
                 Work::Reply(reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
-                Work::Profile(_) | Work::Want(..) => {}
+                Work::Profile(_) | Work::Radio(_) | Work::Want(..) => {}
             }
         }
     }

@@ -12,7 +12,8 @@ use std::{future::Future, path::Path as FilePath, pin::Pin, time::Instant};
 
 use mosaik_api::document::{Bridge, BridgeInterface, BridgePeer, BridgeQueue, BridgeWaiting};
 use mosaik_core::{
-    event::Hasher, key::NetworkKeys, meshlog::message::MESSAGE_LEN_MAX, trie::Prefix,
+    binding::RadioIdentity, event::Hasher, id::AuthorId, key::NetworkKeys,
+    meshlog::message::MESSAGE_LEN_MAX, trie::Prefix,
 };
 use mosaik_net::{Delivery, Outlook, Path};
 use mosaik_proto::{
@@ -64,12 +65,14 @@ pub(crate) struct Parts<'a> {
     pub(crate) shown: watch::Sender<Bridge>,
     pub(crate) handle: Handle,
     pub(crate) reads: Reads,
+    pub(crate) author: AuthorId,
 }
 
 /// See the module's head.
 pub(crate) struct Radio {
     told: mpsc::UnboundedSender<Told>,
     task: JoinHandle<()>,
+    identity: RadioIdentity,
     told_state: Option<OwnState>,
 }
 
@@ -84,7 +87,7 @@ impl Radio {
         ways: Vec<Via>,
         parts: Parts<'_>,
     ) -> Result<Self, StartError> {
-        let Parts { directory, keys, inbox, shown, handle, reads } = parts;
+        let Parts { directory, keys, inbox, shown, handle, reads, author } = parts;
         let bitrate = u32::try_from(config.rns_bitrate).ok().filter(|bits| *bits > 0);
         let share = u32::from(config.rns_airtime.0) * 10;
         let ceiling = bitrate.filter(|_| share < 1000).map(|bits| Ceiling {
@@ -100,6 +103,10 @@ impl Radio {
         };
         let (prns, reports) = Prns::start(stack)?;
         let own = prns.identity().peer();
+        let identity = RadioIdentity {
+            keys: prns.identity().keys().0,
+            signature: prns.identity().sign(&RadioIdentity::statement(&author)),
+        };
         let station = Station::new(StationConfig {
             own,
             tag: keys.radio,
@@ -114,7 +121,12 @@ impl Radio {
         let meshlog =
             config.rns_meshlog.then(|| Bridging::start(own, keys.radio, directory, handle, reads));
         let task = Task { prns, reports, commands, station, meshlog, own, inbox, shown, started };
-        Ok(Self { told, task: tokio::spawn(task.run()), told_state: None })
+        Ok(Self { told, task: tokio::spawn(task.run()), identity, told_state: None })
+    }
+
+    /// Its identity, which takes the author of this node for its own.
+    pub(crate) fn identity(&self) -> RadioIdentity {
+        self.identity
     }
 }
 
@@ -291,6 +303,8 @@ impl Task {
                 .map(|it| BridgePeer {
                     identity: it.peer.to_string(),
                     events: it.events,
+                    author: None,
+                    name: None,
                     in_sync: it.is_equal,
                     hops: it.hops,
                     heard_ms: it.age_ms,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use data_encoding::HEXLOWER;
 use mosaik_api::{
     SCHEMA,
     document::{
@@ -13,6 +14,7 @@ use mosaik_api::{
     json::to_json,
 };
 use mosaik_core::{
+    binding::{RADIO_KIND, RadioIdentity},
     event,
     feed::{self, BranchId, Counts, Way},
     id::AuthorId,
@@ -185,6 +187,14 @@ impl Snapshot {
             });
         }
         Ok(Feeds { schema: SCHEMA, feeds })
+    }
+
+    /// Whose an identity in Reticulum is, and what that author calls itself.
+    pub fn author_of_radio(&self, identity: &str) -> Result<Option<(String, String)>> {
+        let hash = HEXLOWER.decode(identity.as_bytes()).ok().and_then(|hash| hash.try_into().ok());
+        let Some(hash) = hash else { return Ok(None) };
+        let author = view::author_of_radio(&self.reader, &hash)?;
+        author.map(|author| Ok((author.to_string(), self.name(&author)?))).transpose()
     }
 
     fn name(&self, author: &AuthorId) -> Result<String> {
@@ -420,6 +430,10 @@ fn payload_json(kind: &str, bytes: &[u8]) -> Option<Json> {
         let inner = MeshlogEvent::parse(bytes).is_ok().then(|| String::from_utf8_lossy(bytes));
         return inner.map(|inner| json!({ "event": inner }));
     }
+    if kind == RADIO_KIND {
+        let identity = RadioIdentity::read(bytes).ok()?;
+        return Some(json!({ "identity": hex(&identity.hash()), "keys": hex(&identity.keys) }));
+    }
     Some(match RecordEvent::decode(kind, bytes).ok()?? {
         RecordEvent::Create { record, form } => json!({ "record": record, "form": form }),
         RecordEvent::Set { record, field, value, over } => json!({
@@ -457,7 +471,7 @@ fn tip(tip: &feed::Tip) -> Tip {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
+    HEXLOWER.encode(bytes)
 }
 
 /// An attachment whose file nothing is known of yet.

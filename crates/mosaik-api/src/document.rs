@@ -525,6 +525,11 @@ pub struct BridgeWaiting {
 pub struct BridgePeer {
     /// Its identity hash, 32 hex digits.
     pub identity: String,
+    /// The author whose identity it is, as that author says and it has signed, 64 hex digits; none before the
+    /// author's feed is here.
+    pub author: Option<String>,
+    /// What that author calls itself.
+    pub name: Option<String>,
     /// Events that it announced.
     pub events: u64,
     /// Whether it announced that it holds what this node holds.

@@ -4,6 +4,7 @@
 //! ([`frontier`]) and fold to a view ([`view`]). Nothing here reads a clock, a socket, a disk or a
 //! random source, and nothing is async.
 
+pub mod binding;
 pub mod codec;
 pub mod event;
 pub mod feed;

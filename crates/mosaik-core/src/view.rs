@@ -35,6 +35,7 @@
 mod cell;
 mod digest;
 mod foreign;
+mod radio;
 mod read;
 mod settle;
 
@@ -50,6 +51,7 @@ pub use self::{
     foreign::{
         Carried, ForeignAt, carried, foreign_author, foreign_authors, foreign_events, index,
     },
+    radio::{author_of_radio, radio_of},
     read::{
         Attachment, Candidate, Conflict, Counts, Field, FileReference, Listed, Note, Profile,
         Record, RecordsQuery, attachment, candidates, conflicts, counts, exists, field, files,
@@ -74,8 +76,8 @@ use crate::{
 pub const FOLD_VERSION: u32 = 2;
 
 /// How the cells are laid out: what a view of another layout lacks is made by a fold of all anew. No
-/// digest depends on it. 2: the index of files; 1 was not written down.
-const LAYOUT: u8 = 2;
+/// digest depends on it. 3: identities in Reticulum; 2: the index of files; 1 was not written down.
+const LAYOUT: u8 = 3;
 
 /// Why the view can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +169,10 @@ pub fn fold<K: KvMut>(kv: &mut K, event: &Event) -> Result<bool, ViewError<K::Er
         }
         None => Said::by(event),
     };
-    let Some(said) = said else { return Ok(false) };
+    let Some(said) = said else {
+        radio::put(kv, event)?;
+        return Ok(false);
+    };
     fold_said(kv, &said)?;
     Ok(true)
 }

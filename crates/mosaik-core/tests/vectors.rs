@@ -11,6 +11,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use ed25519_dalek::SigningKey;
 use mosaik_core::{
+    binding::RadioIdentity,
     codec::{Reader, Writer},
     event::{Event, Hasher, Kind, Payload},
     feed::{Tip, write_item},
@@ -397,6 +398,24 @@ fn a_record_event_has_the_payload_of_the_format() {
 fn an_ill_typed_payload_is_refused() {
     for of in list(&vectors!("record"), "refused") {
         assert!(RecordEvent::decode(text(of, "kind"), &hex(of, "payload")).is_err(), "{of}");
+    }
+}
+
+#[test]
+fn an_identity_in_reticulum_and_its_author_name_each_other() {
+    let vectors = vectors!("record");
+    for of in list(&vectors, "radios") {
+        let identity = RadioIdentity::read(&hex(of, "payload")).unwrap();
+        assert_eq!(
+            (identity.hash(), identity.draft().payload),
+            (array(of, "identity"), hex(of, "payload"))
+        );
+        assert!(identity.is_of(&AuthorId(array(of, "author"))), "{of}");
+    }
+    for of in list(&vectors, "refused_radios") {
+        let author = AuthorId(array(of, "author"));
+        let identity = RadioIdentity::read(&hex(of, "payload"));
+        assert!(!identity.is_ok_and(|identity| identity.is_of(&author)), "{of}");
     }
 }
 

@@ -7,7 +7,7 @@ use mosaik_api::{
 
 use super::{
     Failed,
-    output::{note, print, print_json, print_table},
+    output::{named, note, print, print_json, print_table},
 };
 
 /// Answers `bridge` and `bridge status`.
@@ -45,7 +45,7 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
         return Ok(());
     }
     let peers: Vec<_> = bridge.peers.iter().map(peer).collect();
-    print_table(["PEER", "STATE", "EVENTS", "HOPS", "HEARD"], &peers)
+    print_table(["PEER", "WHO", "STATE", "EVENTS", "HOPS", "HEARD"], &peers)
 }
 
 fn show_meshlog(it: &BridgeMeshlog) -> Result<(), Failed> {
@@ -100,7 +100,11 @@ fn interface(it: &BridgeInterface) -> [String; 9] {
     ]
 }
 
-fn peer(it: &BridgePeer) -> [String; 5] {
+fn peer(it: &BridgePeer) -> [String; 6] {
+    let who = it
+        .author
+        .as_ref()
+        .map_or("-".to_owned(), |author| named(it.name.as_deref().unwrap_or_default(), author));
     let state = match (it.linked, it.in_sync) {
         (true, _) => "linked",
         (false, true) => "in sync",
@@ -108,6 +112,7 @@ fn peer(it: &BridgePeer) -> [String; 5] {
     };
     [
         it.identity.clone(),
+        who,
         state.to_owned(),
         it.events.to_string(),
         it.hops.to_string(),

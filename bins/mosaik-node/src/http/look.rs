@@ -152,8 +152,15 @@ pub(super) async fn peers(State(app): State<App>) -> Answer<Peers> {
 }
 
 /// What goes over radio.
-pub(super) async fn bridge(State(app): State<App>) -> Json<Bridge> {
-    Json(app.handle.bridge())
+pub(super) async fn bridge(State(app): State<App>) -> Answer<Bridge> {
+    let mut bridge = app.handle.bridge();
+    answer(&app.reads, move |snapshot| {
+        for peer in &mut bridge.peers {
+            (peer.author, peer.name) = snapshot.author_of_radio(&peer.identity)?.unzip();
+        }
+        Ok(bridge)
+    })
+    .await
 }
 
 pub(super) async fn slots(State(app): State<App>) -> Json<Slots> {

@@ -71,7 +71,7 @@ impl Room {
             match work {
                 // Whoever asked may be gone: then nobody hears.
                 Work::Edit(_, reply) => drop(reply.send(Err(WriteError::Degraded(why.clone())))),
-                Work::Profile(_) => {}
+                Work::Profile(_) | Work::Radio(_) => {}
                 work @ (Work::Reply(_) | Work::Want(..)) => rest.push(work),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mosaik_core::{event::Draft, id::AuthorId, record::RecordEvent, view};
+use mosaik_core::{binding::RadioIdentity, event::Draft, id::AuthorId, record::RecordEvent, view};
 use mosaik_net::{Delivery, Room};
 use mosaik_proto::{
     carrier::{Effect, Input, Now},
@@ -55,6 +55,8 @@ pub(super) enum Work {
     Reply(oneshot::Sender<Result<(), WriteError>>),
     /// Say this name, if the view has another.
     Profile(String),
+    /// Say that this identity in Reticulum is this author's, if the view doesn't know it.
+    Radio(Box<RadioIdentity>),
     /// Ask for the absent payloads at this place of a feed.
     Want(AuthorId, u64),
 }
@@ -121,6 +123,7 @@ impl<'a, 'txn> Carrying<'a, 'txn> {
                 Work::Reply(reply) => self.done.push(Outcome::Done(reply)),
                 Work::Want(author, seq) => want(self.batch, &author, seq)?,
                 Work::Profile(name) => self.say_profile(name)?,
+                Work::Radio(identity) => self.say_radio(&identity)?,
                 Work::Edit(edit, reply) => self.edit(edit, reply)?,
             }
         }
@@ -133,6 +136,16 @@ impl<'a, 'txn> Carrying<'a, 'txn> {
             && let Ok(draft) = (RecordEvent::Profile { name }).encode()
         {
             self.together.drafts.push(draft);
+            self.append()?;
+        }
+        Ok(())
+    }
+
+    fn say_radio(&mut self, identity: &RadioIdentity) -> Result<(), Fault> {
+        let author = self.replica.author();
+        let is_known = view::radio_of(self.batch, &author)? == Some(identity.keys);
+        if !is_known && identity.is_of(&author) {
+            self.together.drafts.push(identity.draft());
             self.append()?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 //!
 //! | space | parts | value |
 //! | --- | --- | --- |
-//! | 00 version | | fold version, u32 big endian, and u8 2: the layout of the cells |
+//! | 00 version | | fold version, u32 big endian, and u8 3: the layout of the cells |
 //! | 01 counts | | records u64, fields in conflict u64, big endian; not there without records |
 //! | 02 root | | topmost hash of the digests, 32; not there without records |
 //! | 10 touched | record | empty; gone after `settle` |
@@ -23,6 +23,8 @@
 //! | 40 digests | BLAKE3(record) 32 | record digest, 32 |
 //! | 41 branches | number of nibbles, nibbles | 16 times (entries u64, hash 32): above 32 records |
 //! | 50 profiles | author 32 | origin, name |
+//! | 51 radios | author 32 | origin, public keys in Reticulum 64 |
+//! | 52 radio hashes | identity hash 16, author 32 | origin |
 //! | 60 foreign events | author 32, seq u64 big endian, event id 32 | meshlogd's id 16, then of the least event that carries it: author 32, seq u64 big endian, id 32 |
 //! | 61 foreign authors | author 32 | the author's name there |
 //!
@@ -56,6 +58,8 @@ pub(super) enum Space {
     Digests = 0x40,
     Branches = 0x41,
     Profiles = 0x50,
+    Radios = 0x51,
+    RadioHashes = 0x52,
     ForeignEvents = 0x60,
     ForeignAuthors = 0x61,
 }
@@ -172,6 +176,8 @@ pub fn cell_name(key: &[u8]) -> String {
         (Space::Digests, "the digest of a record"),
         (Space::Branches, "a branch of the digests"),
         (Space::Profiles, "an author's profile"),
+        (Space::Radios, "an author's identity in Reticulum"),
+        (Space::RadioHashes, "the author of an identity in Reticulum"),
         (Space::ForeignEvents, "the place of a foreign event"),
         (Space::ForeignAuthors, "the name of a foreign author"),
     ];
