@@ -243,28 +243,40 @@ fn arrows_between_our_crates_are_those_of_the_map() {
 /// `--no-default-features` builds a node without the radio: nothing of it is compiled.
 #[test]
 fn a_node_without_the_radio_depends_on_nothing_of_it() {
-    let tree = |switch: &[&str]| -> BTreeSet<String> {
+    let tree = |switches: &[&str]| -> String {
         let output = Command::new(env!("CARGO"))
             .current_dir(repository())
-            .args(["tree", "--locked", "--offline", "--package", "mosaik-node"])
-            .args(["--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
-            .args(["--target", &host()])
-            .args(switch)
+            .args(["tree", "--locked", "--offline", "--edges", "normal,build"])
+            .args(["--prefix", "none", "--format", "{p} has {f}", "--target", &host()])
+            .args(switches)
             .output()
             .expect("cargo runs these tests");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
-        let text = String::from_utf8_lossy(&output.stdout);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let node = |switches: &[&str]| -> BTreeSet<String> {
+        let text = tree(&[&["--package", "mosaik-node"], switches].concat());
         text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
     };
     let of_radio = |name: &&String| {
         ["personal-rns", "prns-", "mosaik-reticulum"].iter().any(|it| name.starts_with(it))
     };
-    let whole = tree(&[]);
+    let whole = node(&[]);
     assert!(whole.iter().filter(of_radio).count() >= 3, "{whole:?}");
-    let without = tree(&["--no-default-features"]);
+    let without = node(&["--no-default-features"]);
     assert!(without.contains("mosaik-net"), "{without:?}");
     assert_eq!(without.iter().filter(of_radio).collect::<Vec<_>>(), Vec::<&String>::new());
+    // Built at the top, where cargo joins what all of our crates ask of it.
+    let features = |switches: &[&str]| -> String {
+        let text = tree(&[&["--workspace", "--depth", "0"], switches].concat());
+        let mut lines = text.lines().filter(|line| line.starts_with("mosaik-node "));
+        let (_, features) =
+            lines.next().and_then(|line| line.split_once(" has ")).expect("it is ours");
+        features.to_owned()
+    };
+    assert_eq!(features(&[]), "default,reticulum");
+    assert_eq!(features(&["--no-default-features"]), "");
 }
 
 /// The table of the radio's README names for each fault the tests that show that it doesn't hold here, as

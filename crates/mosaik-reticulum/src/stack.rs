@@ -11,6 +11,7 @@
 use std::fmt;
 
 use data_encoding::HEXLOWER;
+use mosaik_core::meshlog::identity_hash;
 use mosaik_proto::carrier::Role;
 
 /// Bytes of an announce's app_data at most.
@@ -32,6 +33,13 @@ pub struct Link(pub [u8; 16]);
 /// The first 16 bytes of its SHA-256 are the [`Peer`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKeys(pub [u8; 64]);
+
+impl PublicKeys {
+    /// Whose they are.
+    pub fn peer(&self) -> Peer {
+        Peer(identity_hash(&self.0))
+    }
+}
 
 /// An interface of this stack: its place among those that the configuration names, from 0.
 ///

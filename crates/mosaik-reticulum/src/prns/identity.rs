@@ -17,7 +17,7 @@ use std::{
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use personal_rns::{
     IDENTITY_SECRET_KEY_LEN, Zeroizing,
-    identity::{IdentitySigner, PublicIdentityMaterial, in_memory::InMemoryNodeIdentity},
+    identity::{IdentitySigner, in_memory::InMemoryNodeIdentity},
 };
 
 use crate::stack::{Peer, PublicKeys};
@@ -145,11 +145,6 @@ impl std::fmt::Debug for Identity {
 }
 
 impl PublicKeys {
-    /// Whose they are.
-    pub fn peer(&self) -> Peer {
-        Peer(*PublicIdentityMaterial::from_bytes(self.0).public_keys().identity_hash().as_bytes())
-    }
-
     /// Whether their holder signed `message`, by the strict rules of RFC 8032.
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let key = self.0[SIGNING..].first_chunk().expect("the second half is 32 bytes");
