@@ -16,8 +16,8 @@ use mosaik_core::{
 use mosaik_lab::{
     Node,
     binary::node_binary,
-    process::Group,
-    radio::{Channel, Kind, by_kind},
+    process::{Group, Process},
+    radio::{Air, Channel, Kind, by_kind},
     wait,
 };
 use mosaik_reticulum::stack::Service;
@@ -38,6 +38,8 @@ const SOON: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
 /// Events that each side has at first.
 const EVENTS: usize = 30;
+/// Records that a second bridge creates.
+const LATE: usize = 3;
 
 /// A node of one network with a way into Reticulum, and the bridge to meshlogd.
 fn node(directory: &Path, name: &str, radio: &[&str]) -> Result<Node> {
@@ -100,6 +102,47 @@ async fn takes(node: &Node, events: usize, limit: Duration) -> Result<()> {
     wait::until(&what, limit, async || {
         let held = foreign(node).await.map_err(|error| format!("{error:#}"))?.len();
         if held == events { Ok(()) } else { Err(format!("{held}, {:?}", meshlog(node).await)) }
+    })
+    .await
+}
+
+/// Waits until a meshlogd holds what a second bridge wrote, and so many events of its own kind. Its other
+/// events have no meaning there: its name and identity, and what it took before the last of its records.
+async fn holds_late(
+    daemon: &mut Daemon,
+    second: &Node,
+    events_of_theirs: usize,
+    limit: Duration,
+) -> Result<()> {
+    let author = second.identity().await?.author;
+    let deadline = Instant::now() + limit;
+    loop {
+        let all = events(daemon).await?;
+        let of_second =
+            all.iter().filter(|(by, .., kind)| *by == author && kind == "record.create");
+        let theirs = all.iter().filter(|(by, ..)| by.len() == 32 || by == "far");
+        let seen = (of_second.count(), theirs.count());
+        if seen == (LATE, events_of_theirs) {
+            let ids: BTreeSet<_> = all.iter().map(|(.., id, _)| id).collect();
+            ensure!(ids.len() == all.len(), "an event is there twice: {all:?}");
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{seen:?} in {all:?}");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Whether each event of meshlogd stands once on each node, and both show the same.
+async fn each_once(nodes: &[&Node; 2]) -> Result<()> {
+    for node in nodes {
+        let all = foreign(node).await?;
+        let ids: BTreeSet<_> = all.iter().map(|event| event.id).collect();
+        ensure!(ids.len() == all.len(), "an event was taken twice: {}", all.len());
+    }
+    wait::until("one view", SOON, async || {
+        let view = async |node: &Node| node.view().await.map_err(|error| format!("{error:#}"));
+        let views = (view(nodes[0]).await?, view(nodes[1]).await?);
+        if views.0.digest == views.1.digest { Ok(()) } else { Err(format!("{views:?}")) }
     })
     .await
 }
@@ -240,63 +283,33 @@ pub(crate) fn all_hold_the_same(venv: Venv) -> Result<()> {
         diary.note("the second bridge holds all");
         near.emit("note", "{\"text\":\"late\"}").await?;
         far.emit("note", "{\"text\":\"late too\"}").await?;
-        create(&second, "S", 3).await?;
+        create(&second, "S", LATE).await?;
         for node in [&first, &second] {
             takes(node, foreign_count as usize + 2, SOON).await?;
         }
-        // Its feed has its name and identity, what it took before the last of its records, and these.
-        let author = second.identity().await?.author;
         for daemon in [&mut near, &mut far] {
-            let deadline = Instant::now() + SOON;
-            loop {
-                let all = events(daemon).await?;
-                let of_second =
-                    all.iter().filter(|(by, .., kind)| *by == author && kind == "record.create");
-                let late = all.iter().filter(|(by, ..)| by.len() == 32 || by == "far").count();
-                if of_second.count() == 3 && late == EVENTS + 3 {
-                    break;
-                }
-                ensure!(Instant::now() < deadline, "{all:?}");
-                tokio::time::sleep(AGAIN).await;
-            }
+            holds_late(daemon, &second, EVENTS + 3, SOON).await?;
         }
         diary.note("what came later is everywhere");
-        for node in [&first, &second] {
-            let all = foreign(node).await?;
-            let ids: BTreeSet<_> = all.iter().map(|event| event.id).collect();
-            ensure!(ids.len() == all.len(), "an event was taken twice: {}", all.len());
-        }
-        let views = (first.view().await?, second.view().await?);
-        ensure!(views.0.digest == views.1.digest && views.0.records == 34, "{views:?}");
+        each_once(&[&first, &second]).await?;
+        let view = first.view().await?;
+        ensure!(view.records == 34, "{view:?}");
         first.stop().await?;
         second.stop().await
     })
 }
 
 /// A meshlogd with an RNode, and a node that is a client of an `rnsd` with another one, exchange 30 + 30 events
-/// at spreading factor 8.
+/// at spreading factor 8. Then a second bridge comes, with a third RNode, and no event is doubled.
 pub(crate) fn over_lora(venv: Venv) -> Result<()> {
     play(async {
         // MOSAIK_RADIO_SPEED=1 measures; more is for continuous integration.
         let speed = env::var("MOSAIK_RADIO_SPEED").ok().and_then(|speed| speed.parse().ok());
         let speed: u32 = speed.unwrap_or(4);
-        let air = Channel { radios: 2, loss_per_mille: 0, seed: 8, speed }.start()?;
+        let air = Channel { radios: 3, loss_per_mille: 0, seed: 8, speed }.start()?;
         let directory = tempfile::Builder::new().prefix("mlab-").tempdir()?;
         let path = |name: &str| directory.path().join(name);
-        let shares = format!(
-            "enable_transport = Yes\nshare_instance = Yes\ninstance_name = mosaik-bridge-{}",
-            std::process::id()
-        );
-        configure(&path("rnsd"), &shares, &air.interface(0, 8))?;
-        let _rnsd = rnsd(&venv, &path("rnsd"))?;
-        let config = path("rnsd");
-        let config = config.to_str().context("a path of text")?;
-        let radio = ["--rns", "rnsd", "--rns-config", config, "--rns-bitrate", "3125"];
-        let mut node = node(directory.path(), "base", &radio)?;
-        wait::until("a node with an rnsd", SOON, async || {
-            super::shared::join(&path("probe"), &path("rnsd")).await.map_err(|e| e.to_string())
-        })
-        .await?;
+        let (mut node, _rnsd) = with_rnode(&venv, directory.path(), "base", &air, 0).await?;
         node.start().await?;
         create(&node, "N", EVENTS).await?;
         let diary = Diary::begin();
@@ -360,8 +373,50 @@ pub(crate) fn over_lora(venv: Venv) -> Result<()> {
             before = now;
         }
         diary.note(format!("silence; {} proofs in all", said(Kind::Proof, 0)));
+
+        let (mut second, _rnsd) = with_rnode(&venv, directory.path(), "second", &air, 2).await?;
+        second.arguments.extend(["--peer".to_owned(), node.identity().await?.ticket]);
+        second.start().await?;
+        takes(&second, EVENTS, limit).await?;
+        for number in 0..LATE {
+            daemon.emit("note", &json!({"late": number}).to_string()).await?;
+        }
+        create(&second, "S", LATE).await?;
+        for node in [&node, &second] {
+            takes(node, EVENTS + LATE, limit).await?;
+        }
+        holds_late(&mut daemon, &second, EVENTS + LATE, limit).await?;
+        each_once(&[&node, &second]).await?;
+        diary.note("a second bridge, and nothing is doubled");
+        second.stop().await?;
         node.stop().await
     })
+}
+
+/// A node that is a client of an `rnsd` of its own, and that with an RNode at SF8.
+async fn with_rnode(
+    venv: &Venv,
+    directory: &Path,
+    name: &str,
+    air: &Air,
+    radio: usize,
+) -> Result<(Node, Process)> {
+    let home = directory.join(format!("{name}-rnsd"));
+    let shares = format!(
+        "enable_transport = Yes\nshare_instance = Yes\ninstance_name = mosaik-{name}-{}",
+        std::process::id()
+    );
+    configure(&home, &shares, &air.interface(radio, 8))?;
+    let rnsd = rnsd(venv, &home)?;
+    let config = home.to_str().context("a path of text")?;
+    let radio = ["--rns", "rnsd", "--rns-config", config, "--rns-bitrate", "3125"];
+    let node = node(directory, name, &radio)?;
+    let probe = directory.join(format!("{name}-probe"));
+    wait::until("an rnsd", SOON, async || {
+        super::shared::join(&probe, &home).await.map_err(|error| error.to_string())
+    })
+    .await?;
+    Ok((node, rnsd))
 }
 
 /// Somebody who breaks every rule: it is counted, nothing of it is taken, and all goes on.
