@@ -139,7 +139,7 @@ async fn measure(asked: Bench) -> Result<()> {
         compare::all(&mut run).await?;
     }
     if chosen(Workload::W3) {
-        append::all(&mut run).await?;
+        Box::pin(append::all(&mut run)).await?;
     }
     if chosen(Workload::W4) {
         spread::all(&mut run).await?;

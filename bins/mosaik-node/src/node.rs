@@ -150,7 +150,14 @@ impl Node {
             reads: reads.clone(),
             author,
         };
-        let radio = radio(&config, &directory, &keys, outside)?;
+        let radio = match radio(&config, &directory, &keys, outside) {
+            Ok(radio) => radio,
+            Err(error) => {
+                // What listens already says goodbye; to drop it is an error in iroh's eyes.
+                Box::pin(net.close()).await;
+                return Err(error);
+            }
+        };
         let (radio, identity) = radio.unzip();
         let (attachments, keeper) = Attachments::new(
             handle.clone(),

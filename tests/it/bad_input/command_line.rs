@@ -97,6 +97,40 @@ async fn a_mistyped_network_id_is_refused_by_every_verb_and_repeated_by_none() {
     tried.await.unwrap_or_else(|error: anyhow::Error| panic!("{error:#}"));
 }
 
+/// A way into Reticulum that isn't there ends the start in one sentence, and in no line of a library besides.
+#[tokio::test]
+async fn a_radio_that_is_not_there_is_named_with_what_to_do() {
+    let tried = async {
+        let (lab, node) = idle().await?;
+        let rns = lab.path().join("rns");
+        fs::create_dir(&rns)?;
+        fs::write(
+            rns.join("config"),
+            "[reticulum]\nshare_instance = Yes\ninstance_name = nobody\n",
+        )?;
+        let (there, missing) = (rns.display().to_string(), lab.path().join("none"));
+        let missing = missing.display().to_string();
+        let tries: [(&[&str], i32, &[&str]); 4] = [
+            (
+                &["--rns", "rnsd", "--rns-config", &there],
+                1,
+                &["no rnsd listens", "start it with rnsd"],
+            ),
+            (&["--rns", "rnsd", "--rns-config", &missing], 1, &["cannot read", "start rnsd once"]),
+            (&["--rns", "serial:/dev/none"], 1, &["/dev/none", "connect it"]),
+            (&["--rns", "rnsd:"], 2, &["write rnsd, tcp://HOST:PORT"]),
+        ];
+        for (radio, code, says) in tries {
+            let words = [&["--network", "radio-that-is-not-there"], &QUIET[..], radio].concat();
+            let output = node.run(&words).await?;
+            refused(&output, code, says)?;
+            ensure!(!output.stderr.contains(" ERROR "), "{}", output.stderr);
+        }
+        anyhow::Ok(())
+    };
+    tried.await.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
 /// The secret id of the golden vectors.
 fn secret_id() -> Result<String> {
     let text = fs::read_to_string(repository().join("tests/vectors/keys.json"))?;
