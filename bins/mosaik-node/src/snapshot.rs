@@ -7,7 +7,7 @@ use mosaik_api::document::{
 use mosaik_core::{hlc::SKEW_MAX_MS, id::NodeId, ticket::Ticket};
 use mosaik_dht::{DialEnd, Hint, LastDial, Neighbour, SlotState, SlotStatus, Summary};
 use mosaik_proto::{
-    carrier::{Addresses, Now, Source},
+    carrier::{Addresses, Now, OnAir, Source},
     message::{CAPABILITY_NAMES, Reason},
     peers::{self, ADDRESS_AGE_MAX_MS, PeerState},
     replica::{Progress, Replica},
@@ -110,7 +110,11 @@ fn doing(state: State, replica: &Replica, slots: Option<Summary>) -> String {
             0 => format!("syncing with {peers}"),
             feeds => format!("syncing with {peers}, {} to come", count(feeds, "feed")),
         },
-        State::InSync => format!("in sync with {peers}"),
+        State::InSync if replica.open_peers() > 0 => format!("in sync with {peers}"),
+        State::InSync => {
+            let OnAir { heard, equal } = replica.on_air().unwrap_or_default();
+            format!("in sync with {equal} of {heard} that were heard over radio")
+        }
         State::Isolated | State::Joining => match slots {
             Some(slots) if !slots.answering && slots.unknown == 16 => {
                 "looking for peers: no DHT node answers yet".to_owned()
@@ -127,8 +131,14 @@ fn doing(state: State, replica: &Replica, slots: Option<Summary>) -> String {
                     slots.live,
                 )
             }
-            None if state == State::Joining => "dialing known peers".to_owned(),
-            None => "waiting for peers: no DHT, and no known peer".to_owned(),
+            None => match replica.on_air() {
+                Some(OnAir { heard: 1.., .. }) => {
+                    "heard others over radio that hold other events: a link is next".to_owned()
+                }
+                _ if state == State::Joining => "dialing known peers".to_owned(),
+                Some(_) => "listening: nobody was heard over radio yet".to_owned(),
+                None => "waiting for peers: no DHT, and no known peer".to_owned(),
+            },
         },
     }
 }

@@ -106,6 +106,15 @@ impl Source {
     }
 }
 
+/// Peers that announce themselves over radio.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnAir {
+    /// How many were heard lately.
+    pub heard: u32,
+    /// How many of these announced what this node holds.
+    pub equal: u32,
+}
+
 /// What happens to a replica.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -145,6 +154,8 @@ pub enum Input {
         /// What the link is like.
         radio: Radio,
     },
+    /// Who was heard over radio, at first and whenever that changes. Those that hold the same need no session.
+    OnAir(OnAir),
     /// Which bridges are around a session over radio, once some are and whenever that changes.
     Island {
         /// Which session.

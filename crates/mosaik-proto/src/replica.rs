@@ -33,7 +33,7 @@ use self::{pings::Pings, probes::Probes};
 use crate::{
     Fault,
     asks::Asks,
-    carrier::{Addresses, Effect, Input, Now, Role, SessionId},
+    carrier::{Addresses, Effect, Input, Now, OnAir, Role, SessionId},
     feeds::{Feeds, Wall},
     message::{Bye, ByeCode, Message, NAME_LEN_MAX},
     peers::{PeerBook, PeerState},
@@ -123,6 +123,8 @@ pub struct Replica {
     twin: Option<u64>,
     /// Pairs of sessions of one node id that were told of each other.
     twins_told: BTreeSet<(SessionId, SessionId)>,
+    /// None without a radio.
+    on_air: Option<OnAir>,
     /// Authors of whom something came over radio.
     home: BTreeSet<AuthorId>,
     synced_strict_ms: Option<u64>,
@@ -211,6 +213,7 @@ impl Replica {
             probes: Probes::default(),
             twin: None,
             twins_told: BTreeSet::new(),
+            on_air: None,
             home: BTreeSet::new(),
             synced_strict_ms: None,
             synced_ms: None,
@@ -277,6 +280,7 @@ impl Replica {
             }
             Input::Ping { token, peer } => self.on_ping(now, token, peer, effects),
             Input::Probe { token } => self.probe(now, token, effects),
+            Input::OnAir(on_air) => self.on_air = Some(on_air),
             Input::Island { session, island } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.set_island(island);

@@ -24,7 +24,7 @@ use mosaik_core::{
     key::derive,
 };
 use mosaik_proto::{
-    carrier::{Effect, Input, Radio, Role, SessionId},
+    carrier::{Effect, Input, OnAir, Radio, Role, SessionId},
     message::{Bye, ByeCode, Message},
     turns::Island,
 };
@@ -209,6 +209,8 @@ pub struct Station {
     own_events: u64,
     own_changed_ms: u64,
     is_bridge: bool,
+    /// As it was told last.
+    on_air: Option<OnAir>,
     airs: BTreeMap<Interface, Air>,
     peers: BTreeMap<Peer, Heard>,
     links: BTreeMap<Link, LinkState>,
@@ -262,6 +264,7 @@ impl Station {
             own_events: 0,
             own_changed_ms: 0,
             is_bridge: false,
+            on_air: None,
             airs: BTreeMap::new(),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -598,6 +601,19 @@ impl Station {
         self.handle_timeout(now_ms, turn);
     }
 
+    /// Tells who was heard, where that has changed.
+    fn tell_on_air(&mut self, now_ms: u64, turn: &mut Turn) {
+        let is_there = |heard: &&Heard| heard.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
+        let mut on_air = OnAir::default();
+        for heard in self.peers.values().filter(is_there) {
+            on_air.heard += 1;
+            on_air.equal += u32::from(heard.announce.top == self.own_top);
+        }
+        if self.on_air.replace(on_air) != Some(on_air) {
+            turn.inputs.push(Input::OnAir(on_air));
+        }
+    }
+
     /// Tells the sessions over an interface which bridges are heard there, where that has changed.
     fn tell_islands(&mut self, now_ms: u64, turn: &mut Turn) {
         let is_there = |heard: &Heard| heard.heard_ms + BRIDGE_LASTS_MS > now_ms;
@@ -631,6 +647,7 @@ impl Station {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now_ms: u64, turn: &mut Turn) {
+        self.tell_on_air(now_ms, turn);
         self.tell_islands(now_ms, turn);
         self.close_links(now_ms, turn);
         self.announce(now_ms, turn);

@@ -23,7 +23,7 @@ use mosaik_proto::{
     carrier::{Effect, Input, Now, Role},
     message::Message,
     peers::SESSIONS_KEPT,
-    replica::{Config, Replica},
+    replica::{Config, Progress, Replica},
 };
 use mosaik_reticulum::{
     airtime::{Ceiling, Channel, HOUR_MS},
@@ -266,6 +266,12 @@ impl Island {
         self.nodes[node].replica.frontier().get(&author).map_or(0, |feed| feed.greatest().seq)
     }
 
+    /// How far a node is, and with how many peers it has sessions.
+    pub fn progress(&self, node: usize) -> (Progress, usize) {
+        let replica = &self.nodes[node].replica;
+        (replica.progress(self.now()), replica.open_peers())
+    }
+
     /// How many branches of another's feed a node holds.
     pub fn branches(&self, node: usize, of: usize) -> usize {
         let author = self.author(of);
@@ -281,6 +287,10 @@ impl Island {
             let rtt_ms = Some(50);
             self.inputs(index, vec![Input::Connected { session, peer, role, binding, rtt_ms }]);
         }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono_ms: self.now_ms, wall_ms: EPOCH_MS + self.now_ms }
     }
 
     fn author(&self, node: usize) -> AuthorId {
@@ -468,7 +478,7 @@ impl Island {
 
     /// Takes, commits, sends: what the owner loop of a node does.
     fn inputs(&mut self, index: usize, inputs: Vec<Input>) {
-        let now = Now { mono_ms: self.now_ms, wall_ms: EPOCH_MS + self.now_ms };
+        let now = self.now();
         let node = &mut self.nodes[index];
         node.next_ms = None;
         let mut effects: Vec<Effect> = Vec::new();

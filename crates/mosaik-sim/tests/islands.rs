@@ -1,5 +1,6 @@
 //! Islands: what a sync costs on air, and whether all meet, on channels as they are.
 
+use mosaik_proto::replica::Progress;
 use mosaik_reticulum::airtime::{Channel, HOUR_MS};
 use mosaik_sim::radio::{
     Island, Setup,
@@ -81,6 +82,23 @@ fn islands_converge_whatever_they_lose_and_whoever_hears_whom() {
         let mut island = Island::new(&Setup { nodes, loss, deaf, ..pair(SF8, seed) });
         (0..nodes).for_each(|node| island.write(node, 1 + node % 4, 60));
         assert!(island.converge(12 * HOUR_MS).is_some(), "seed {seed}: {:?}", island.used());
+    }
+}
+
+/// Links are closed when all is said; what is announced tells that nothing has come since.
+#[test]
+fn who_hears_that_others_hold_the_same_is_in_sync_without_a_link() {
+    let mut island = Island::new(&pair(SF8, 5));
+    assert_eq!(island.progress(1), (Progress::Isolated, 0));
+    for round in 1..=2 {
+        island.write(0, 1, 60);
+        island.run(1);
+        assert_ne!(island.progress(0).0, Progress::InSync, "round {round}: nobody has it yet");
+        assert!(island.converge(HOUR_MS).is_some(), "{:?}", island.used());
+        island.run(HOUR_MS);
+        for node in 0..2 {
+            assert_eq!(island.progress(node), (Progress::InSync, 0), "round {round}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use mosaik_core::{
 use super::Replica;
 use crate::{
     Awaited,
-    carrier::{Now, Role, SessionId},
+    carrier::{Now, OnAir, Role, SessionId},
     message::Reason,
     peers::PeerBook,
     session::Session,
@@ -43,7 +43,8 @@ pub enum Progress {
     Joining,
     /// Something that a peer showed is still to come.
     Syncing,
-    /// A comparison within the last two intervals, and all that it showed is here.
+    /// A comparison within the last two intervals, and all that it showed is here; or no session, and a
+    /// peer that announced over radio what this node holds.
     InSync,
 }
 
@@ -179,13 +180,23 @@ impl Replica {
     /// How far it is.
     pub fn progress(&self, now: Now) -> Progress {
         if self.open_peers() == 0 {
-            let hope = self.peers.has_hope() || !self.sessions.is_empty();
+            let on_air = self.on_air.unwrap_or_default();
+            if on_air.equal > 0 {
+                return Progress::InSync;
+            }
+            let known = on_air.heard > 0 || !self.sessions.is_empty();
+            let hope = known || self.peers.has_hope();
             return if hope { Progress::Joining } else { Progress::Isolated };
         }
         let window_ms = 2 * (self.config.sync_interval_ms + self.config.sync_jitter_ms);
         let recent = self.synced_ms.is_some_and(|ms| ms + window_ms >= now.mono_ms);
         let busy = !self.asks.is_empty() || self.sessions.values().any(Session::is_syncing);
         if recent && !busy { Progress::InSync } else { Progress::Syncing }
+    }
+
+    /// Who was heard over radio, if there is one.
+    pub fn on_air(&self) -> Option<OnAir> {
+        self.on_air
     }
 
     /// When the newest comparison began of which all that it showed is here: monotonic ms. Whoever
