@@ -102,19 +102,30 @@ fn who_hears_that_others_hold_the_same_is_in_sync_without_a_link() {
     }
 }
 
+/// Within the Resource that is under way, once its writer has a link.
 #[test]
 fn what_is_new_overtakes_what_is_old() {
-    let mut island = Island::new(&Setup { nodes: 3, ..pair(SF8, 2) });
-    island.write(0, 300, 100);
-    while island.held(1, 0) == 0 {
-        assert!(island.now_ms() < HOUR_MS, "{:?}", island.used());
-        island.run(1_000);
+    let mut tried = 0;
+    for seed in 0..12 {
+        let mut island = Island::new(&Setup { nodes: 3, ..pair(SF8, seed) });
+        let old = 1_500;
+        island.write(0, old, 100);
+        while island.held(1, 0) == 0 || island.progress(2).1 == 0 {
+            assert!(island.now_ms() < HOUR_MS, "seed {seed}: {:?}", island.used());
+            island.run(1_000);
+        }
+        let before = island.held(1, 0);
+        island.write(2, 1, 100);
+        while island.held(1, 2) == 0 {
+            island.run(1_000);
+        }
+        // It may have got no link before all was said.
+        if before < old as u64 {
+            assert!(island.held(1, 0) < old as u64, "seed {seed}: all that is old came first");
+            tried += 1;
+        }
     }
-    island.write(2, 1, 100);
-    while island.held(1, 2) == 0 {
-        assert!(island.held(1, 0) < 300, "all that is old came first");
-        island.run(1_000);
-    }
+    assert!(tried >= 6, "{tried}");
 }
 
 /// Who lost its disk and writes before its own feed has come back uses places in it twice. Both branches go
@@ -159,8 +170,11 @@ fn nobody_sends_more_than_its_share_of_any_hour() {
 
 #[test]
 fn two_bridges_bring_in_hardly_more_than_one() {
-    let seeds = 12;
+    // Chance makes single ones up to 2.5: fewer seeds would say little.
+    let seeds = 60;
     let one = |seed| cases::crossings(SF8, seed).unwrap_or_else(|| panic!("seed {seed}"));
     let all: Vec<f64> = (0..seeds).map(one).collect();
-    assert!(all.iter().sum::<f64>() <= 1.2 * seeds as f64, "{all:?}");
+    let mean = all.iter().sum::<f64>() / seeds as f64;
+    println!("{mean} crossings an event");
+    assert!(mean <= 1.2, "{mean}: {all:?}");
 }
