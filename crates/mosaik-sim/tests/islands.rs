@@ -175,6 +175,5 @@ fn two_bridges_bring_in_hardly_more_than_one() {
     let one = |seed| cases::crossings(SF8, seed).unwrap_or_else(|| panic!("seed {seed}"));
     let all: Vec<f64> = (0..seeds).map(one).collect();
     let mean = all.iter().sum::<f64>() / seeds as f64;
-    println!("{mean} crossings an event");
     assert!(mean <= 1.2, "{mean}: {all:?}");
 }
