@@ -364,11 +364,7 @@ impl Attachments {
         let Some(wanted) = self.wanted.get_mut(&fetch.blob) else { return };
         wanted.from = None;
         let first_ms = match end {
-            End::Whole { size } => {
-                self.pending.count = self.pending.count.saturating_sub(1);
-                self.pending.bytes = self.pending.bytes.saturating_sub(wanted.len_max);
-                return self.hold(fetch.blob, size);
-            }
+            End::Whole { size } => return self.came(fetch.blob, size),
             End::TooLong => {
                 wanted.refuted = Some(fetch.len_max);
                 return;
@@ -383,6 +379,15 @@ impl Attachments {
         let retry =
             Retry { at_ms: now_ms + after_ms, after_ms, lacked: !matches!(end, End::Cut { .. }) };
         wanted.retries.insert(fetch.peer, retry);
+    }
+
+    /// Notes that all of a blob came another way than by a fetch.
+    pub fn came(&mut self, blob: BlobId, size: u64) {
+        if let Some(wanted) = self.wanted.get(&blob) {
+            self.pending.count = self.pending.count.saturating_sub(1);
+            self.pending.bytes = self.pending.bytes.saturating_sub(wanted.len_max);
+        }
+        self.hold(blob, size);
     }
 
     /// When, after `now_ms`, [`Attachments::next_fetch`] may have something without anything else

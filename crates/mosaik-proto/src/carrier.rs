@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use mosaik_core::{
     event::Draft,
     feed::Tip,
-    id::{AuthorId, NodeId},
+    id::{AuthorId, BlobId, NodeId},
 };
 
 use crate::{
@@ -266,6 +266,27 @@ pub enum Input {
         /// Whom.
         peer: NodeId,
     },
+    /// A piece of a file is to be asked for over radio. Answered by [`Effect::FileSlice`] or
+    /// [`Effect::FileLacked`], unless the session ends before.
+    FileWant {
+        /// Where; one piece at a time.
+        session: SessionId,
+        /// The file.
+        blob: BlobId,
+        /// Which [`FILE_GROUP_LEN`](crate::message::FILE_GROUP_LEN) bytes of it.
+        group: u32,
+        /// Bytes of the piece that are here.
+        from: u32,
+    },
+    /// The answer to [`Effect::FileAsked`].
+    FileGive {
+        /// Where.
+        session: SessionId,
+        /// That of the question.
+        token: u64,
+        /// The whole piece; none: it can't be given.
+        piece: Option<Vec<u8>>,
+    },
     /// The node is stopping: say so to all.
     Leave,
 }
@@ -291,6 +312,38 @@ pub enum Effect {
         peer: NodeId,
         /// Which end this is.
         role: Role,
+    },
+    /// A session over radio is open whose peer gives pieces of files.
+    FilePeer {
+        /// Where.
+        session: SessionId,
+        /// Who.
+        peer: NodeId,
+    },
+    /// A peer asks for a piece of a file over radio: to be answered by [`Input::FileGive`], once.
+    FileAsked {
+        /// Where.
+        session: SessionId,
+        /// To be repeated in the answer.
+        token: u64,
+        /// The file.
+        blob: BlobId,
+        /// Which [`FILE_GROUP_LEN`](crate::message::FILE_GROUP_LEN) bytes of it.
+        group: u32,
+    },
+    /// The next slice of the piece that was asked for came. Nothing of it is verified.
+    FileSlice {
+        /// Where.
+        session: SessionId,
+        /// Bytes of the whole piece.
+        total: usize,
+        /// The slice.
+        bytes: Vec<u8>,
+    },
+    /// The piece that was asked for doesn't come: the peer hasn't got it, or was silent for too long.
+    FileLacked {
+        /// Where.
+        session: SessionId,
     },
     /// Send what is queued, wait shortly until it has arrived, close.
     Close {

@@ -10,6 +10,7 @@ mod feeds;
 pub mod hint;
 pub mod message;
 pub mod peers;
+pub mod pieces;
 pub mod proof;
 mod reconcile;
 pub mod replica;

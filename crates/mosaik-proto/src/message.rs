@@ -8,7 +8,7 @@ use std::fmt;
 
 use mosaik_core::{
     feed::Tip,
-    id::{AuthorId, EventId, NodeId},
+    id::{AuthorId, BlobId, EventId, NodeId},
     run::VerifiedRun,
     trie::{Hash, Prefix},
 };
@@ -46,10 +46,20 @@ pub const ZSTD: u64 = 1;
 pub const PING: u64 = 1 << 8;
 /// Capability: a `Probe` is answered and passed on.
 pub const PROBE: u64 = 1 << 9;
-/// What this code can do.
+/// Capability: pieces of files are given. Said over radio, where files have no other way.
+pub const FILES: u64 = 1 << 10;
+/// What this code can do over the internet; over radio it is [`FILES`] alone.
 pub const CAPABILITIES: u64 = ZSTD | PING | PROBE;
 /// Each capability that has a name, for people.
-pub const CAPABILITY_NAMES: [(u64, &str); 3] = [(ZSTD, "zstd"), (PING, "ping"), (PROBE, "probe")];
+pub const CAPABILITY_NAMES: [(u64, &str); 4] =
+    [(ZSTD, "zstd"), (PING, "ping"), (PROBE, "probe"), (FILES, "files")];
+/// Bytes of a file in one piece: what iroh-blobs verifies at the least.
+pub const FILE_GROUP_LEN: u64 = 16 << 10;
+/// Bytes of a piece: a group, the file's length, and the 64 bytes of each of at most 15 pairs of hashes
+/// above it.
+pub const FILE_PIECE_MAX: usize = 17 << 10;
+/// Bytes of a piece in one frame: two or three packets, which something urgent may have to wait for.
+pub const FILE_SLICE_MAX: usize = 1024;
 
 /// 8 bytes that stand for a hash or an item between two peers in one session.
 pub type Short = [u8; 8];
@@ -315,6 +325,30 @@ impl SessionWay {
     }
 }
 
+/// A question for one piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileWant {
+    /// Chosen by who asks; no other question of the session has it.
+    pub token: u64,
+    /// The file.
+    pub blob: BlobId,
+    /// Which [`FILE_GROUP_LEN`] bytes of it, from 0.
+    pub group: u32,
+    /// Bytes of the piece that are there already.
+    pub from: u32,
+}
+
+/// A slice of a piece; the slices of a piece come in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePart {
+    /// The question's.
+    pub token: u64,
+    /// Bytes of the whole piece, at most [`FILE_PIECE_MAX`]; 0: it can't be given.
+    pub total: u32,
+    /// 1 to [`FILE_SLICE_MAX`]; none where the total is 0.
+    pub bytes: Vec<u8>,
+}
+
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -441,6 +475,10 @@ pub enum Message {
     Probe(Probe),
     /// 133
     Probed(Probed),
+    /// 134
+    FileWant(FileWant),
+    /// 135
+    FilePart(FilePart),
     /// A type of 128 or more that is unknown here.
     Skipped(u8),
 }

@@ -314,6 +314,18 @@ impl Replica {
             Input::Block { peer, blocked } => {
                 self.on_block(now, peer, blocked, ledger, effects, &mut notices)?;
             }
+            Input::FileWant { session: id, blob, group, from } => {
+                let (session, shared) = self.session(now, id, ledger, effects, &mut notices);
+                match session.filter(|session| session.is_open()) {
+                    Some(session) => session.want_file(blob, group, from, shared),
+                    None => shared.effects.push(Effect::FileLacked { session: id }),
+                }
+            }
+            Input::FileGive { session, token, piece } => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.give_file(token, piece, effects);
+                }
+            }
             Input::Leave => self.leave(now, ledger, effects, &mut notices),
         }
         self.on_notices(now, notices, ledger, effects)

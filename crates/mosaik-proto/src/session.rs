@@ -11,6 +11,7 @@
 
 mod comparing;
 mod declines;
+mod files;
 mod greeting;
 mod payloads;
 mod runs;
@@ -25,6 +26,7 @@ use mosaik_core::{
 pub use self::runs::{SEND_AHEAD, UNASKED_MAX};
 use self::{
     comparing::{COMPARE_TIMEOUT_MS, Round},
+    files::Files,
     greeting::GREET_TIMEOUT_MS,
 };
 pub(crate) use self::{
@@ -142,6 +144,8 @@ pub(crate) struct Session {
     serves: VecDeque<Serve>,
     /// Payloads that the peer asked for and that still go.
     gives: VecDeque<Ask>,
+    /// Pieces of files under way, over radio.
+    files: Files,
     /// Of the payloads that are missing here, how many the peer lacked when it was last asked for all.
     lacked: Option<u64>,
     /// The greatest event of this node's own feed that the peer is known to hold.
@@ -207,6 +211,7 @@ impl Session {
             queued: 0,
             serves: VecDeque::new(),
             gives: VecDeque::new(),
+            files: Files::default(),
             lacked: None,
             own_held: None,
             told_own: None,
@@ -370,6 +375,14 @@ impl Session {
                 shared.notices.push(Notice::Twin(boot));
                 return Ok(());
             }
+            Message::FileWant(want) => {
+                self.on_file_want(want, shared);
+                return Ok(());
+            }
+            Message::FilePart(part) => {
+                self.on_file_part(part, shared);
+                return Ok(());
+            }
             // Not offered over radio.
             Message::Ping(_) | Message::Pong(_) | Message::Probe(_) | Message::Probed(_)
                 if self.is_radio() =>
@@ -419,7 +432,10 @@ impl Session {
                 self.bye(Bye::new(ByeCode::Timeout, text), shared);
             }
             State::AwaitGreet { .. } | State::AwaitHello { .. } | State::Over => {}
-            State::Open => self.open_timeout(now_ms, jitter_ms, shared),
+            State::Open => {
+                self.files_timeout(shared);
+                self.open_timeout(now_ms, jitter_ms, shared);
+            }
         }
     }
 
@@ -428,15 +444,22 @@ impl Session {
         match self.state {
             State::AwaitGreet { until_ms } | State::AwaitHello { until_ms } => Some(until_ms),
             State::Over => None,
-            State::Open if !self.comparison.has_ended() => {
-                self.round.as_ref().map(|r| r.moved_ms + COMPARE_TIMEOUT_MS * self.patience())
-            }
-            State::Open if self.role == Role::Listener => self.turns.next_ms(),
-            State::Open if self.asked_again.is_some() => Some(0),
+            State::Open => self.open_timeout_ms().into_iter().chain(self.files.until_ms()).min(),
+        }
+    }
+
+    fn open_timeout_ms(&self) -> Option<u64> {
+        if !self.comparison.has_ended() {
+            let timeout_ms = COMPARE_TIMEOUT_MS * self.patience();
+            return self.round.as_ref().map(|round| round.moved_ms + timeout_ms);
+        }
+        match self.role {
+            Role::Listener => self.turns.next_ms(),
+            Role::Dialer if self.asked_again.is_some() => Some(0),
             // Its carrier knows by announces when there is something to compare.
-            State::Open if self.is_radio() => self.turns.next_ms(),
+            Role::Dialer if self.is_radio() => self.turns.next_ms(),
             // Not drawn yet: at once, to draw it.
-            State::Open => Some(self.next_root_ms.unwrap_or(0)),
+            Role::Dialer => Some(self.next_root_ms.unwrap_or(0)),
         }
     }
 
@@ -464,6 +487,7 @@ impl Session {
         self.state = State::Over;
         self.serves.clear();
         self.gives.clear();
+        self.files = Files::default();
         shared.asks.close(self.id);
         shared.notices.push(Notice::Over(self.id, bye));
     }

@@ -5,15 +5,16 @@ use mosaik_core::{
     event::{Draft, Event, Hasher, Kind, Payload},
     feed::Tip,
     hlc::Hlc,
-    id::{AuthorId, EventId, Fingerprint, NodeId},
+    id::{AuthorId, BlobId, EventId, Fingerprint, NodeId},
     run::VerifiedRun,
     trie::Prefix,
 };
 use mosaik_proto::{
     hint::Hint,
     message::{
-        Ask, Bye, ByeCode, FRAME_MAX, FrameError, FrontierItem, Greet, Hello, Items, LackReason,
-        Message, Payloads, Probe, ProbeId, Probed, Reason, SessionWay, Want, frame_len, run_frame,
+        Ask, Bye, ByeCode, FILE_SLICE_MAX, FRAME_MAX, FilePart, FileWant, FrameError, FrontierItem,
+        Greet, Hello, Items, LackReason, Message, Payloads, Probe, ProbeId, Probed, Reason,
+        SessionWay, Want, frame_len, run_frame,
     },
 };
 use proptest::{collection::vec, prelude::*};
@@ -139,6 +140,15 @@ fn probed() -> impl Strategy<Value = Probed> {
     )
 }
 
+fn file_part() -> impl Strategy<Value = FilePart> {
+    (any::<u64>(), vec(any::<u8>(), 0..=FILE_SLICE_MAX), 0..1_000u32).prop_map(
+        |(token, bytes, more)| {
+            let total = if bytes.is_empty() { 0 } else { bytes.len() as u32 + more };
+            FilePart { token, total, bytes }
+        },
+    )
+}
+
 fn message() -> impl Strategy<Value = Message> {
     let greet = (0u64..9, 0u64..9, any::<[u8; 32]>()).prop_map(|(low, high, proof)| Greet {
         app: "mosaik-node/sync".into(),
@@ -185,6 +195,12 @@ fn message() -> impl Strategy<Value = Message> {
         any::<u64>().prop_map(Message::Pong),
         probe().prop_map(Message::Probe),
         probed().prop_map(Message::Probed),
+        (any::<u64>(), any::<[u8; 32]>(), any::<u32>(), any::<u32>()).prop_map(
+            |(token, blob, group, from)| {
+                Message::FileWant(FileWant { token, blob: BlobId(blob), group, from })
+            }
+        ),
+        file_part().prop_map(Message::FilePart),
     ]
 }
 

@@ -9,7 +9,7 @@ use mosaik_core::{
     codec::{Reader, Writer},
     event::Hasher,
     feed::{Tip, write_item},
-    id::{AuthorId, EventId, Fingerprint, NodeId},
+    id::{AuthorId, BlobId, EventId, Fingerprint, NodeId},
     run::{Run, VerifiedRun},
     trie::Prefix,
 };
@@ -17,9 +17,9 @@ use mosaik_proto::{
     carrier::Addresses,
     hint::{Hint, Presence},
     message::{
-        Ask, Bye, ByeCode, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads, Probe,
-        ProbeId, Probed, Reason, SessionWay, Short, Want, frame_len, read_item, run_frame,
-        version_in_common,
+        Ask, Bye, ByeCode, FilePart, FileWant, FrontierItem, Greet, Hello, Items, LackReason,
+        Message, Payloads, Probe, ProbeId, Probed, Reason, SessionWay, Short, Want, frame_len,
+        read_item, run_frame, version_in_common,
     },
     proof::{declines_digest, membership_proof, short_hash},
 };
@@ -177,6 +177,17 @@ fn message(of: &Json, hasher: &Hasher) -> Message {
             from: NodeId(array(of, "from")),
             way: SessionWay::from_u8(number(of, "way") as u8),
         }),
+        "FileWant" => Message::FileWant(FileWant {
+            token: number(of, "token"),
+            blob: BlobId(array(of, "blob")),
+            group: number(of, "group") as u32,
+            from: number(of, "from") as u32,
+        }),
+        "FilePart" => Message::FilePart(FilePart {
+            token: number(of, "token"),
+            total: number(of, "total") as u32,
+            bytes: hex(of, "bytes"),
+        }),
         name => panic!("a message called {name}"),
     }
 }
@@ -195,7 +206,7 @@ fn every_message_has_the_frame_of_the_format() {
         kinds.push(frame[4]);
     }
     kinds.dedup();
-    let all: Vec<u8> = (1..=14).chain(128..=133).collect();
+    let all: Vec<u8> = (1..=14).chain(128..=135).collect();
     assert_eq!(kinds, all);
 }
 

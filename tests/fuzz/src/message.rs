@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 
 use mosaik_core::{
     feed::Tip,
-    id::{AuthorId, EventId, NodeId},
+    id::{AuthorId, BlobId, EventId, NodeId},
     trie::Prefix,
 };
 use mosaik_proto::message::{
-    APP, Ask, Bye, ByeCode, FRAME_MAX, FRAME_MIN, FrontierItem, Greet, Hello, Items, LackReason,
-    Message, Payloads, Probe, ProbeId, Probed, Reason, SessionWay, Want, ZSTD, frame_len,
-    run_frame,
+    APP, Ask, Bye, ByeCode, FILE_PIECE_MAX, FILE_SLICE_MAX, FRAME_MAX, FRAME_MIN, FilePart,
+    FileWant, FrontierItem, Greet, Hello, Items, LackReason, Message, Payloads, Probe, ProbeId,
+    Probed, Reason, SessionWay, Want, ZSTD, frame_len, run_frame,
 };
 use rand::RngExt;
 
@@ -123,7 +123,7 @@ pub(super) fn random(chance: &mut Chance) -> Message {
             Message::Lack(author, tip, LackReason::from_u8(chance.random_range(0..4)))
         }
         14 => Message::Again(bytes::number(chance)),
-        _ => match chance.random_range(0..7) {
+        _ => match chance.random_range(0..9) {
             0 => Message::Bye(Bye::new(ByeCode::from_u8(chance.random_range(0..10)), "so long")),
             1 => Message::Ping(bytes::number(chance)),
             2 => Message::Pong(bytes::number(chance)),
@@ -142,6 +142,18 @@ pub(super) fn random(chance: &mut Chance) -> Message {
                 from: NodeId(chance.random()),
                 way: SessionWay::from_u8(chance.random_range(0..6)),
             }),
+            5 => Message::FileWant(FileWant {
+                token: bytes::number(chance),
+                blob: BlobId(chance.random()),
+                group: chance.random_range(0..20),
+                from: chance.random_range(0..20_000),
+            }),
+            6 => {
+                let len = [0, 1, FILE_SLICE_MAX][chance.random_range(0..3)];
+                let total = if len == 0 { 0 } else { chance.random_range(len..=FILE_PIECE_MAX) };
+                let (token, total) = (bytes::number(chance), total as u32);
+                Message::FilePart(FilePart { token, total, bytes: vec![7; len] })
+            }
             _ => Message::Twin(bytes::number(chance)),
         },
     }

@@ -21,6 +21,8 @@ from .zstd import checksum, compress, decompress
 FRAME_MAX = 1 << 20
 FRAME_MIN = 300 * 1024
 RUN_MAX = 288 * 1024
+PIECE_MAX = 17 * 1024
+SLICE_MAX = 1024
 APP = "mosaik-node/sync"
 # `long_run` as libzstd 1.5.7 compresses it at level 3, without and with a checksum.
 OF_LIBZSTD = [
@@ -176,6 +178,26 @@ def probed(name, node, called, received, hops, last, way):
     return Message(133, "Probed", body, **fields, hops=hops, **{"from": last.hex()}, way=way)
 
 
+def file_want(token, blob, group, begin):
+    body = varint(token) + blob + varint(group) + varint(begin)
+    fields = {"token": token, "blob": blob.hex(), "group": group, "from": begin}
+    return Message(134, "FileWant", body, **fields)
+
+
+def file_part(token, total, data):
+    body = varint(token) + varint(total) + sized(data)
+    return Message(135, "FilePart", body, token=token, total=total, bytes=data.hex())
+
+
+def read_file_part(reader):
+    token, total, data = reader.varint(), reader.varint(32), reader.sized(SLICE_MAX)
+    if total > PIECE_MAX:
+        raise Refused(f"a piece of {total} bytes")
+    if len(data) > total or (total > 0 and not data):
+        raise Refused("a slice that is longer than its piece, or empty")
+    return file_part(token, total, data)
+
+
 def read_tip(reader, least=1):
     pair = reader.varint(), reader.raw(32)
     if pair[0] < least:
@@ -265,6 +287,8 @@ READ = {
     131: lambda r: pong(r.varint()),
     132: lambda r: probe(r.raw(16), r.raw(32), r.varint(), r.u8()),
     133: lambda r: probed(r.raw(16), r.raw(32), r.text(64), r.varint(), r.u8(), r.raw(32), r.u8()),
+    134: lambda r: file_want(r.varint(), r.raw(32), r.varint(32), r.varint(32)),
+    135: read_file_part,
 }
 
 
@@ -347,6 +371,13 @@ def _messages():
     yield probed(name, node, "kitchen", MS + 40, 2, near, 2)
     for way in (0, 1, 3, 255):
         yield probed(name, near, "", 0, 1, node, way)
+    blob = deterministic("a file")
+    yield file_want(1, blob, 2, 0)
+    yield file_want(2**64 - 1, blob, 2**32 - 1, 2**32 - 1)
+    yield file_part(1, 7_432, deterministic("a slice", 32) * 32)
+    yield file_part(300, PIECE_MAX, b"x")
+    yield file_part(300, 1, b"x")
+    yield file_part(2**64 - 1, 0, b"")
 
 
 def long_run():
@@ -443,6 +474,14 @@ def _bad():
     node = deterministic("a node")
     yield probed(bytes(16), node, "n" * 65, MS, 1, node, 0).frame()
     yield frame(133, probed(bytes(16), node, "n", MS, 1, node, 0).body.replace(b"\x01n", b"\x01\xff", 1))
+    blob = deterministic("a file")
+    yield frame(134, varint(1) + blob + varint(2**32) + varint(0))
+    yield frame(134, varint(1) + blob + varint(0))
+    yield file_part(1, PIECE_MAX + 1, b"x").frame()
+    yield file_part(1, 2_000, bytes(SLICE_MAX + 1)).frame()
+    yield file_part(1, 1, b"xy").frame()
+    yield file_part(1, 1, b"").frame()
+    yield file_part(1, 0, b"x").frame()
     data = long_run()
     small = compress(data)
     yield frame(9, b"\2" + sized(data))

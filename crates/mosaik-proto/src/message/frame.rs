@@ -13,7 +13,7 @@ use mosaik_core::{
     codec::{ReadError, Reader, Writer},
     event::Hasher,
     feed::{self, Tip},
-    id::{AuthorId, EventId, NodeId},
+    id::{AuthorId, BlobId, EventId, NodeId},
     limits::{PAYLOAD_LEN_MAX, TIPS_MAX},
     run::{Run, RunError, VerifiedRun},
     trie::{LEAF_MAX, Prefix},
@@ -22,9 +22,10 @@ use mosaik_core::{
 use zstd::bulk::{Compressor, Decompressor};
 
 use super::{
-    Ask, BYE_TEXT_MAX, Bye, ByeCode, FRAME_MAX, FRAME_MIN, FrontierItem, Greet, Hello, Items,
-    LOCATOR_MAX, LackReason, Message, NAME_LEN_MAX, PAGE_ITEMS_MAX, Payloads, Probe, ProbeId,
-    Probed, RUN_BYTES_MAX, Reason, SessionWay, Short, Want,
+    Ask, BYE_TEXT_MAX, Bye, ByeCode, FILE_PIECE_MAX, FILE_SLICE_MAX, FRAME_MAX, FRAME_MIN,
+    FilePart, FileWant, FrontierItem, Greet, Hello, Items, LOCATOR_MAX, LackReason, Message,
+    NAME_LEN_MAX, PAGE_ITEMS_MAX, Payloads, Probe, ProbeId, Probed, RUN_BYTES_MAX, Reason,
+    SessionWay, Short, Want,
 };
 
 /// Why a frame ends the session.
@@ -127,6 +128,8 @@ impl Message {
             Self::Pong(_) => 131,
             Self::Probe(_) => 132,
             Self::Probed(_) => 133,
+            Self::FileWant(_) => 134,
+            Self::FilePart(_) => 135,
             Self::Skipped(kind) => *kind,
         }
     }
@@ -199,6 +202,13 @@ impl Message {
                 writer.raw(&probed.id.0).raw(probed.node.as_bytes()).str(&probed.name);
                 writer.varint(probed.received_ms).u8(probed.hops);
                 writer.raw(probed.from.as_bytes()).u8(probed.way.as_u8());
+            }
+            Self::FileWant(want) => {
+                writer.varint(want.token).raw(&want.blob.0);
+                writer.varint(u64::from(want.group)).varint(u64::from(want.from));
+            }
+            Self::FilePart(part) => {
+                writer.varint(part.token).varint(u64::from(part.total)).bytes(&part.bytes);
             }
             Self::Skipped(_) => {}
         }
@@ -278,10 +288,31 @@ impl Message {
                 from: NodeId(reader.array()?),
                 way: SessionWay::from_u8(reader.u8()?),
             }),
-            134.. => Self::Skipped(kind),
+            134 => Self::FileWant(FileWant {
+                token: reader.varint()?,
+                blob: BlobId(reader.array()?),
+                group: reader.varint_u32()?,
+                from: reader.varint_u32()?,
+            }),
+            135 => Self::FilePart(read_file_part(reader)?),
+            136.. => Self::Skipped(kind),
             _ => return Ok(None),
         }))
     }
+}
+
+fn read_file_part(reader: &mut Reader<'_>) -> Result<FilePart, ReadError> {
+    let (token, total) = (reader.varint()?, reader.varint_u32()?);
+    let bytes = reader.bytes(FILE_SLICE_MAX)?.to_vec();
+    if total as usize > FILE_PIECE_MAX {
+        return Err(ReadError::TooLong { len: u64::from(total), limit: FILE_PIECE_MAX });
+    }
+    if bytes.len() > total as usize || (bytes.is_empty() && total > 0) {
+        return Err(ReadError::Invalid(
+            "a slice of a file that is longer than its piece, or empty",
+        ));
+    }
+    Ok(FilePart { token, total, bytes })
 }
 
 fn write_hello(hello: &Hello, writer: &mut Writer) {

@@ -7,7 +7,7 @@ use crate::{
     Fault,
     carrier::{Effect, Role},
     message::{
-        APP, Bye, ByeCode, CAPABILITIES, FRAME_MAX, Greet, Hello, Message, VERSIONS,
+        APP, Bye, ByeCode, CAPABILITIES, FILES, FRAME_MAX, Greet, Hello, Message, VERSIONS,
         version_in_common,
     },
     proof::{declines_digest, membership_proof},
@@ -88,7 +88,7 @@ impl Session {
         let said = |text: &String| if self.is_radio() { String::new() } else { text.clone() };
         let hello = Hello {
             software: said(&me.software),
-            capabilities: if self.is_radio() { 0 } else { CAPABILITIES },
+            capabilities: if self.is_radio() { FILES } else { CAPABILITIES },
             frame_max: FRAME_MAX as u32,
             credit: crate::asks::CREDIT_MAX,
             clock_ms: shared.now.wall_ms,
@@ -114,8 +114,12 @@ impl Session {
         self.comparison.set_frame_max((hello.frame_max as usize).min(FRAME_MAX));
         self.on_declines_digest(hello.declines, hello.boot, shared.feeds);
         let top = hello.top;
+        let gives_files = self.is_radio() && hello.capabilities & FILES != 0;
         self.hello = Some(hello);
         shared.effects.push(Effect::Opened { session: self.id, peer: self.peer, role: self.role });
+        if gives_files {
+            shared.effects.push(Effect::FilePeer { session: self.id, peer: self.peer });
+        }
         shared.notices.push(Notice::Opened(self.id));
         match self.role {
             Role::Dialer => {

@@ -250,6 +250,7 @@ impl Session {
                 }
             }
         }
+        self.give_slices(shared.effects);
         Ok(())
     }
 

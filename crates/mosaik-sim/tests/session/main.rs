@@ -5,6 +5,7 @@ mod asked;
 mod clocks;
 mod comparing;
 mod declines;
+mod files;
 mod foreign;
 mod full;
 mod greeting;
