@@ -11,6 +11,7 @@
 //! Source: FORMAT.md beside this crate, section 5.
 
 mod fetch;
+mod pieces;
 mod serve;
 mod shelf;
 
@@ -20,6 +21,7 @@ pub(crate) use self::{
 };
 pub use self::{
     fetch::{Fetcher, Fetching},
+    pieces::TakenPiece,
     shelf::{Held, Inventory, Reading, Shelf, ShelfError, Staged},
 };
 

@@ -30,7 +30,9 @@ mod reason;
 mod relay;
 mod sync;
 
-pub use blobs::{Fetcher, Fetching, Held, Inventory, Reading, Shelf, ShelfError, Staged};
+pub use blobs::{
+    Fetcher, Fetching, Held, Inventory, Reading, Shelf, ShelfError, Staged, TakenPiece,
+};
 pub use budget::{Delivery, INCOMING_MAX, Room};
 pub use counters::{Bytes, Count, Counters, Traffic};
 pub use endpoint::{BindError, NetConfig, SYNC_ALPN};

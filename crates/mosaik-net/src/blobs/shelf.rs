@@ -51,6 +51,7 @@ const TEMP: &str = "temp";
 const KEEP: &str = "keep/";
 const PIN: &str = "pin/";
 const DROPPED: &str = "dropped/";
+const OVER_RADIO: &str = "over-radio/";
 
 /// Why something was not done with a file.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +104,8 @@ pub struct Inventory {
     pub pinned: Vec<BlobId>,
     /// Those that a person let go.
     pub dropped: Vec<BlobId>,
+    /// Those that a person asked for over radio.
+    pub over_radio: Vec<BlobId>,
 }
 
 /// A file that was added, and is not collected while this lives.
@@ -209,7 +212,12 @@ impl Shelf {
             };
             all.held.push((of_hash(&hash), held));
         }
-        for (prefix, list) in [(PIN, &mut all.pinned), (DROPPED, &mut all.dropped)] {
+        let marks = [
+            (PIN, &mut all.pinned),
+            (DROPPED, &mut all.dropped),
+            (OVER_RADIO, &mut all.over_radio),
+        ];
+        for (prefix, list) in marks {
             let mut tags = store.tags().list_prefix(prefix).await.map_err(other)?;
             while let Some(tag) = tags.next().await {
                 let tag = tag.map_err(other)?;
@@ -297,6 +305,11 @@ impl Shelf {
     /// Marks a blob as let go by a person, or lifts that; durably.
     pub async fn mark_dropped(&self, blob: BlobId, on: bool) -> Result<(), ShelfError> {
         self.mark(DROPPED, blob, on).await
+    }
+
+    /// Marks a blob as asked for over radio, or lifts that; durably.
+    pub async fn mark_over_radio(&self, blob: BlobId, on: bool) -> Result<(), ShelfError> {
+        self.mark(OVER_RADIO, blob, on).await
     }
 
     /// A mark keeps nothing by itself: it points to the empty file.
