@@ -77,6 +77,9 @@ const DIFFERS: u32 = 2;
 /// How long a link may be idle before whoever opened it closes it, in milliseconds: its signs of life
 /// cost less than another link for some minutes.
 const IDLE_MS: u64 = 10 * 60 * 1000;
+/// The same while a piece of a file is awaited: it goes when an hour has room for it, and a slice or two
+/// may be all that it has.
+const IDLE_PIECE_MS: u64 = 2 * HOUR_MS;
 /// How long the other end of a link may take to say who it is, and this end to say goodbye, in times of
 /// a whole packet on air and of seconds.
 const HANDSHAKE: u64 = 20;
@@ -86,7 +89,8 @@ pub(crate) const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
 /// than this, sessions are patient.
 const USUAL_MS: u64 = 2_000;
-/// What of an interface's share history must leave to the rest, and news to control, in hundredths.
+/// What of an interface's share files must leave to the rest, history to what goes before it, and news to control, in hundredths.
+const RESERVE_FILES: u64 = 40;
 const RESERVE_HISTORY: u64 = 30;
 const RESERVE_PRIORITY: u64 = 20;
 const RESERVE_NEWS: u64 = 10;
@@ -186,6 +190,10 @@ struct Heard {
     is_dialing: bool,
     failures: u32,
     retry_ms: u64,
+    /// Links in a row that were opened to it for the sake of a file, and brought nothing of it.
+    sought: u32,
+    /// When the next one may be.
+    seek_ms: u64,
 }
 
 /// What decides on dials over one interface.
@@ -217,6 +225,8 @@ pub struct Station {
     sessions: BTreeMap<SessionId, Link>,
     next_session: u64,
     is_paused: bool,
+    /// Whether a file is asked for that a peer may have.
+    is_seeking: bool,
     rng: StdRng,
 }
 
@@ -271,6 +281,7 @@ impl Station {
             sessions: BTreeMap::new(),
             next_session: SESSIONS_FROM,
             is_paused: false,
+            is_seeking: false,
         }
     }
 
@@ -287,6 +298,18 @@ impl Station {
     /// Stays silent from now on, or speaks again. Sessions are the replica's to end.
     pub fn pause(&mut self, on: bool) {
         self.is_paused = on;
+    }
+
+    /// Whether a file is asked for that a peer may have: then links are opened to peers that hold the same
+    /// events, too.
+    pub fn seek(&mut self, on: bool, now_ms: u64) {
+        if std::mem::replace(&mut self.is_seeking, on) || !on {
+            return;
+        }
+        for heard in self.peers.values_mut() {
+            (heard.sought, heard.seek_ms) = (0, now_ms);
+            heard.dial_ms = Some(heard.dial_ms.unwrap_or(now_ms).max(heard.retry_ms));
+        }
     }
 
     /// Takes what the stack tells.
@@ -445,6 +468,8 @@ impl Station {
             is_dialing: false,
             failures: 0,
             retry_ms: 0,
+            sought: 0,
+            seek_ms: 0,
         });
         (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
             (announce, now_ms, hops, interface);
@@ -552,7 +577,14 @@ impl Station {
         };
         for record in records {
             match state.codec.expand(&record) {
-                Ok(message) => turn.inputs.push(Input::Frame { session, message }),
+                Ok(message) => {
+                    if state.note_came(&message)
+                        && let Some(heard) = state.peer.and_then(|peer| self.peers.get_mut(&peer))
+                    {
+                        (heard.sought, heard.seek_ms) = (0, now_ms);
+                    }
+                    turn.inputs.push(Input::Frame { session, message });
+                }
                 Err(error) => {
                     turn.inputs.push(Input::BadFrame { session, error });
                     break;
@@ -733,7 +765,7 @@ impl Station {
         if self.links.len() >= LINKS_MAX || dialing.is_under_way {
             return None;
         }
-        let is_first = heard.is_back || dialing.hub == Some(*peer);
+        let is_first = heard.is_back || dialing.hub == Some(*peer) || self.is_seeking;
         let due_ms = match is_first {
             true => dial_ms,
             false => {
@@ -759,6 +791,9 @@ impl Station {
                 continue;
             };
             heard.dial_ms = None;
+            if linked.contains(&peer) {
+                continue;
+            }
             let is_first = heard.is_back || dialing.hub == Some(peer);
             // What came since may be what the peer had to give; and who holds less, and has links, gets it
             // there. Its next announce tells.
@@ -766,8 +801,19 @@ impl Station {
             let lacks = theirs == own || heard.announce.is_alone || heard.differed > DIFFERS;
             let gives = theirs > own || (lacks && heard.heard_ms >= self.own_changed_ms);
             let is_needless = heard.announce.top == self.own_top || !(is_first || gives);
-            if is_needless || linked.contains(&peer) {
+            if is_needless && !self.is_seeking {
                 continue;
+            }
+            if is_needless {
+                // What is coming over one link isn't looked for over another.
+                let is_coming = self.links.values().any(|link| link.brings_piece(now_ms));
+                let from_ms = if is_coming { now_ms + RETRY_MS } else { heard.seek_ms };
+                if from_ms > now_ms {
+                    heard.dial_ms = Some(from_ms);
+                    continue;
+                }
+                heard.seek_ms = now_ms + (RETRY_MS << heard.sought.min(10)).min(RETRY_MAX_MS);
+                heard.sought += 1;
             }
             dialing.is_under_way = true;
             heard.is_dialing = true;
@@ -949,6 +995,7 @@ impl Air {
             Class::News => RESERVE_NEWS,
             Class::Priority => RESERVE_PRIORITY,
             Class::History => RESERVE_HISTORY,
+            Class::Files => RESERVE_FILES,
         };
         let of_peer_ms = match (class, peer) {
             (Class::Control, _) | (_, None) => now_ms,

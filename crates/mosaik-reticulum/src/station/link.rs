@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use mosaik_core::{event::Hasher, id::AuthorId};
 use mosaik_proto::{
     carrier::{Role, SessionId},
-    message::{FrameError, Message},
+    message::{FILE_SLICE_MAX, FrameError, Message},
     turns::Island,
 };
 
 use super::{
-    HANDSHAKE, IDLE_MS,
+    HANDSHAKE, IDLE_MS, IDLE_PIECE_MS,
     queue::{Class, Kinds, Queue, Queued},
 };
 use crate::{
@@ -46,6 +46,8 @@ pub(super) struct LinkState {
     begun: VecDeque<(usize, usize, Class)>,
     /// Bytes of the first of them that segments have taken.
     taken: usize,
+    /// Whether a piece of a file was asked for here, and hasn't all come.
+    awaits_piece: bool,
 }
 
 /// What goes next on a link.
@@ -90,6 +92,7 @@ impl LinkState {
             closing_ms: None,
             begun: VecDeque::new(),
             taken: 0,
+            awaits_piece: false,
         }
     }
 
@@ -138,9 +141,23 @@ impl LinkState {
     ) -> Result<(), FrameError> {
         let body = frame.get(4..).ok_or(FrameError::Length(frame.len()))?;
         let message = Message::decode(body, &self.hasher)?;
+        self.awaits_piece |= matches!(message, Message::FileWant(_));
         self.queue.push(message, frame.len(), is_asked, first);
         self.moved_ms = now_ms;
         Ok(())
+    }
+
+    /// Notes what came, as far as the link has to do with it. True for a slice of a file.
+    pub(super) fn note_came(&mut self, message: &Message) -> bool {
+        let Message::FilePart(part) = message else { return false };
+        // The last slice, or none at all; of others the next is soon there.
+        self.awaits_piece = part.bytes.len() == FILE_SLICE_MAX;
+        !part.bytes.is_empty()
+    }
+
+    /// Whether a piece of a file that was asked for here is coming.
+    pub(super) fn brings_piece(&self, now_ms: u64) -> bool {
+        self.awaits_piece && self.moved_ms + IDLE_MS > now_ms
     }
 
     /// The authors of whom something waits.
@@ -151,10 +168,16 @@ impl LinkState {
     /// What would go now, where some authors have to wait.
     pub(super) fn due(&self, may: impl Fn(&AuthorId) -> bool, now_ms: u64) -> Option<Due> {
         let begun = self.begun.front().map(|(_, _, class)| *class);
+        let next = self.queue.next(may);
         if let Some(len) = self.stream.next_len(now_ms) {
-            return Some(Due { class: begun.unwrap_or(Class::Control), len });
+            let class = match (begun, next) {
+                // The rest of a slice may not hold up what is more urgent until there is time for files.
+                (Some(Class::Files), Some(next)) => next.class.max(Class::News),
+                (begun, _) => begun.unwrap_or(Class::Control),
+            };
+            return Some(Due { class, len });
         }
-        let next = self.queue.next(may).filter(|_| self.stream.has_room())?;
+        let next = next.filter(|_| self.stream.has_room())?;
         let len = self.stream.len_of(self.queue.bytes());
         Some(Due { class: next.class, len })
     }
@@ -214,7 +237,8 @@ impl LinkState {
         if self.session.is_none() {
             return Some(self.opened_ms + 10_000 + HANDSHAKE * self.pace.packet_ms);
         }
-        (self.role == Role::Dialer && self.is_idle()).then_some(self.moved_ms + IDLE_MS)
+        let idle_ms = if self.awaits_piece { IDLE_PIECE_MS } else { IDLE_MS };
+        (self.role == Role::Dialer && self.is_idle()).then_some(self.moved_ms + idle_ms)
     }
 
     pub(super) fn count_queued(&self, queued: &mut Queued) {

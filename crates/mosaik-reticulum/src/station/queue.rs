@@ -3,7 +3,8 @@
 //! Invariants:
 //! - What is said of one author keeps its order: a run that came before the one it builds on would be
 //!   asked for once more. So something urgent waits behind what is less so of the same author.
-//! - What is of no author, or of many, overtakes nothing.
+//! - What is of no author, or of many, overtakes nothing but files.
+//! - Files wait for all else, and nothing waits for them.
 //! - Whose share of the hour is used up waits, and holds up nobody else.
 
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ pub(super) enum Class {
     Priority,
     /// What was asked for.
     History,
+    /// Pieces of files that a person asked for.
+    Files,
 }
 
 /// What waits of one class.
@@ -44,6 +47,8 @@ pub struct Queued {
     pub priority: Waiting,
     /// What was asked for.
     pub history: Waiting,
+    /// Pieces of files that a person asked for.
+    pub files: Waiting,
 }
 
 impl Queued {
@@ -53,6 +58,7 @@ impl Queued {
             Class::News => &mut self.news,
             Class::Priority => &mut self.priority,
             Class::History => &mut self.history,
+            Class::Files => &mut self.files,
         }
     }
 }
@@ -122,12 +128,13 @@ impl Queue {
                 (Some(*author), Class::Control)
             }
             Message::Want(want) => (Some(want.author), Class::Control),
+            Message::FileWant(_) | Message::FilePart(_) => (None, Class::Files),
             _ => (None, if is_asked { Class::History } else { Class::Control }),
         };
-        let before = self
-            .entries
-            .iter()
-            .filter(|it| author.is_none() || it.author.is_none() || it.author == author);
+        let before = self.entries.iter().filter(|it| {
+            let is_tied = author.is_none() || it.author.is_none() || it.author == author;
+            is_tied && it.class != Class::Files
+        });
         let class = before.map(|it| it.class).max().map_or(own, |class| class.max(own));
         self.bytes += len;
         self.entries.push_back(Entry { class, author, len, message });
@@ -175,6 +182,7 @@ mod tests {
         id::{EventId, Fingerprint},
         run::{self, chain},
     };
+    use mosaik_proto::message::FilePart;
 
     use super::*;
 
@@ -234,6 +242,21 @@ mod tests {
         let root = Message::Root([7; 16]);
         let pushed = vec![(history.clone(), true), (root.clone(), false), (news.clone(), false)];
         assert_eq!(order(pushed), [history, root, news]);
+    }
+
+    #[test]
+    fn files_wait_for_all_else_and_nothing_waits_for_them() {
+        let slice = |of: u8| Message::FilePart(FilePart { token: 1, total: 2, bytes: vec![of] });
+        let [history, news] = [written(1, "reading"), written(2, "reading")];
+        let root = Message::Root([7; 16]);
+        let pushed = vec![
+            (slice(1), true),
+            (slice(2), true),
+            (history.clone(), true),
+            (root.clone(), false),
+            (news.clone(), false),
+        ];
+        assert_eq!(order(pushed), [history, root, news, slice(1), slice(2)]);
     }
 
     #[test]
