@@ -24,7 +24,11 @@ const BITRATE: u32 = 9600;
 /// channel is.
 const FACTOR_BITRATE: u32 = 3125;
 const SPEED: u32 = 3;
-/// Bytes of the photo: over the line they would take seven minutes, by radio twenty.
+/// Bits a second of the line over which a photo goes, and its bytes: eleven seconds, and as much again where
+/// all went twice.
+const PHOTO_BITRATE: u32 = 28_800;
+const SMALL_PHOTO_LEN: usize = 40_000;
+/// Bytes of the photo that waits for IP: over the line they would take seven minutes, by radio twenty.
 const PHOTO_LEN: usize = 500_000;
 
 /// What is between the field and the base, for as long as it is held.
@@ -45,10 +49,15 @@ struct Island {
 impl Island {
     /// With a serial line. None of them runs yet.
     fn on_a_line() -> Result<Self> {
-        let cable = Cable::start(Some(BITRATE))?;
+        Self::on_a_line_of(BITRATE)
+    }
+
+    /// The same with another line.
+    fn on_a_line_of(bitrate: u32) -> Result<Self> {
+        let cable = Cable::start(Some(bitrate))?;
         let way = |end| {
-            let way = format!("serial:{}@{BITRATE}", cable.device(end).display());
-            whole::radio(&way, None, BITRATE, "100%")
+            let way = format!("serial:{}@{bitrate}", cable.device(end).display());
+            whole::radio(&way, None, bitrate, "100%")
         };
         let ways = [way(0), way(1)];
         Self::new(directory()?, ways, Between::Line { _cable: cable })
@@ -101,7 +110,8 @@ async fn photo_that(
     wait::until(&format!("the photo at {} to be {what}", node.name()), SOON, || async move {
         let client = node.client().map_err(|error| format!("{error:#}"))?;
         let record = client.record("R-1").await.map_err(|error| format!("{error:#}"))?;
-        let photo = record.attachments.into_iter().next().ok_or("no attachment")?;
+        let photo =
+            record.attachments.into_iter().find(|it| it.field == "photo").ok_or("no photo")?;
         if is(&photo) { Ok(photo) } else { Err(format!("{photo:?}")) }
     })
     .await
@@ -224,4 +234,90 @@ async fn equal(one: &Node, other: &Node, records: u64) -> Result<()> {
         if is_equal { Ok(()) } else { Err(format!("{one:?} {other:?}")) }
     })
     .await
+}
+
+/// Nothing of a photo goes over radio until somebody asks for it there. Then it comes piece by piece, news
+/// overtake it, and a base that is started anew goes on where it was.
+pub(crate) async fn a_photo_that_is_asked_for_comes_over_radio() -> Result<()> {
+    let diary = Diary::begin();
+    let mut island = Island::on_a_line_of(PHOTO_BITRATE)?;
+    island.field.start().await?;
+    island.base.start().await?;
+    let bytes: Vec<u8> =
+        (0..SMALL_PHOTO_LEN as u32).flat_map(|at| (at * at).to_le_bytes()).collect();
+    let bytes = &bytes[..SMALL_PHOTO_LEN];
+    let add = async |name: &str, bytes: &[u8]| {
+        let file = island.directory.path().join(name);
+        std::fs::write(&file, bytes)?;
+        let file = file.to_str().context("a path of text")?;
+        let field = &island.field;
+        field.run(&["attachment", "add", "R-1", name, file]).await?.ok()
+    };
+    let create = ["record", "create", "R-1", "--form", "visit", "state=open"];
+    island.field.run(&create).await?.ok()?;
+    add("photo", bytes).await?;
+    let is_offered = |photo: &Attachment| {
+        photo.waits_for.as_ref().is_some_and(|waits| waits.contains("--over-radio"))
+    };
+    let listed = photo_that(&island.base, "offered", is_offered).await?;
+    ensure!(listed.state == FileState::Pending && listed.here == 0, "{listed:?}");
+    add("film", &vec![1; 300_000]).await?;
+    equal(&island.field, &island.base, 1).await?;
+    let refused = island.base.run(&["attachment", "get", "R-1", "film", "--over-radio"]).await?;
+    let words = &refused.stderr;
+    ensure!(words.contains("at most 262144 bytes") && words.contains("2 minutes"), "{words}");
+    let unasked_ms = used_ms(&island.field).await?;
+    let photo_ms = SMALL_PHOTO_LEN as u64 * 8000 / u64::from(PHOTO_BITRATE);
+    ensure!(unasked_ms < photo_ms / 3, "{unasked_ms} ms were on air before anybody asked");
+    diary.note("both files are known, nothing of them went");
+
+    let copy = island.directory.path().join("copy");
+    let path = copy.to_str().context("a path of text")?;
+    let get = ["attachment", "get", "R-1", "photo", "-o", path];
+    let asked = island.base.run(&[&get[..], &["--over-radio", "--timeout", "0"]].concat()).await?;
+    ensure!(asked.stderr.contains("not here yet"), "{}", asked.stderr);
+    let comes = |photo: &Attachment| photo.over_radio && photo.here > 0;
+    photo_that(&island.base, "coming", comes).await?;
+    let create = ["record", "create", "R-2", "--form", "visit", "state=open"];
+    island.field.run(&create).await?.ok()?;
+    equal(&island.field, &island.base, 2).await?;
+    let photo = photo_that(&island.base, "on its way", |_| true).await?;
+    ensure!(
+        photo.state != FileState::Here,
+        "what was written later did not overtake it: {photo:?}"
+    );
+    let bridge = island.base.client()?.bridge().await?;
+    ensure!(bridge.files.len() == 1 && bridge.files[0].blob == photo.blob, "{bridge:?}");
+    ensure!(bridge.held_back.files == 1 && bridge.held_back.bytes == 300_000, "{bridge:?}");
+    diary.note("news overtook it");
+
+    // Two pieces of three.
+    let has_begun = |photo: &Attachment| photo.here > 24_000;
+    photo_that(&island.base, "begun", has_begun).await?;
+    island.base.kill().await?;
+    island.base.start().await?;
+    diary.note("the base was started anew");
+    let goes_on = |photo: &Attachment| photo.state == FileState::Here || photo.here > 16_384;
+    let photo = photo_that(&island.base, "going on", goes_on).await?;
+    ensure!(photo.state == FileState::Here || photo.over_radio, "{photo:?}");
+    let photo = photo_that(&island.base, "whole", |photo| photo.state == FileState::Here).await?;
+    ensure!(!photo.over_radio && photo.waits_for.is_none(), "{photo:?}");
+    diary.note("all of it is here");
+    island.base.run(&get).await?.ok()?;
+    ensure!(std::fs::read(&copy)? == bytes, "another file");
+    let all_ms = used_ms(&island.field).await?;
+    ensure!(all_ms < 2 * photo_ms, "{all_ms} ms were on air, the photo alone takes {photo_ms}");
+    diary.note(format!(
+        "{all_ms} ms were on air, {unasked_ms} of them before; the photo alone: {photo_ms}"
+    ));
+    let bridge = island.base.client()?.bridge().await?;
+    ensure!(bridge.files.is_empty(), "{bridge:?}");
+    island.field.stop().await?;
+    island.base.stop().await
+}
+
+/// Milliseconds that a node was on air.
+async fn used_ms(node: &Node) -> Result<u64> {
+    let bridge = node.client()?.bridge().await?;
+    Ok(bridge.interfaces.iter().map(|way| way.airtime_used_ms).sum())
 }

@@ -106,6 +106,9 @@ fn main() -> ExitCode {
         alone("islands::a_record_leaves_the_island_and_its_photo_waits", || {
             play(islands::a_record_leaves_the_island_and_its_photo_waits())
         }),
+        alone("islands::a_photo_that_is_asked_for_comes_over_radio", || {
+            play(islands::a_photo_that_is_asked_for_comes_over_radio())
+        }),
         alone("islands::two_on_a_line_hold_the_same", || {
             play(islands::two_on_a_line_hold_the_same())
         }),

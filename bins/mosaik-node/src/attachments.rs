@@ -6,6 +6,7 @@
 //! - That a file isn't here changes no record: references and files are two things.
 
 mod keeper;
+mod over_radio;
 mod rules;
 
 use std::{io, sync::Arc, time::Duration};
@@ -17,12 +18,18 @@ use mosaik_core::{
     view,
 };
 use mosaik_net::{Reading, Shelf, ShelfError};
-use mosaik_proto::attachments::State;
+use mosaik_proto::{
+    attachments::{Pending, State},
+    pieces::{AskError, FILE_MAX, Standing},
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::keeper::Ask;
-pub(crate) use self::keeper::{Keeper, Parts};
 pub use self::rules::{Rule, takes};
+pub(crate) use self::{
+    keeper::{Keeper, Parts},
+    over_radio::{FileNews, OverRadio},
+};
 use crate::{
     edit::{Edit, Refusal},
     handle::{Appended, Handle, WriteError},
@@ -63,16 +70,42 @@ pub struct Attached {
 pub struct Look {
     /// Whether it is here, or what it waits for.
     pub state: State,
-    /// Bytes of it that are here, as far as they are being fetched or it is whole.
+    /// Bytes of it that are here, as far as they are being fetched, were asked for over radio, or it is
+    /// whole.
     pub here: u64,
+    /// Whether it comes over radio, or may.
+    pub radio: RadioWay,
     /// Bytes that there is room for.
     pub room: u64,
-    /// Connected peers: over IP, for no file goes over radio.
+    /// Connected peers, over IP.
     pub peers: usize,
     /// Known peers that aren't connected: who has it may be one of them.
     pub absent: usize,
     /// Whether it is kept whatever the settings and records say.
     pub pinned: bool,
+}
+
+/// How it stands with a file and the radio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RadioWay {
+    /// There is none, or the file is too long for it.
+    None,
+    /// It is asked for there if somebody wants it so.
+    Open,
+    /// It is asked for there.
+    Asked {
+        /// Whether a piece of it is under way.
+        is_coming: bool,
+    },
+}
+
+/// What was asked for over radio, and what waits in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnRadio {
+    /// Asked for there, in the order of that.
+    pub asked: Vec<Standing>,
+    /// Wanted, and not asked for there.
+    pub held_back: Pending,
 }
 
 /// Why something was not done with a file.
@@ -108,6 +141,20 @@ pub enum AttachmentError {
     /// It is longer than every record says that names it.
     #[error("the file is longer than its record says; it is not fetched")]
     TooLong,
+    /// There is no radio.
+    #[error("this node has no radio: start it with a way into Reticulum, as --rns rnsd")]
+    NoRadio,
+    /// It is too long for radio.
+    #[error("over radio go files of at most {FILE_MAX} bytes, and this one has {size}{on_air}")]
+    TooLongForRadio {
+        /// Its bytes, as claimed.
+        size: u64,
+        /// What it would take there, in words.
+        on_air: String,
+    },
+    /// It can't be asked for over radio.
+    #[error(transparent)]
+    OverRadio(#[from] AskError),
     /// It is in use.
     #[error("the file is being read or fetched; try again")]
     InUse,
@@ -122,6 +169,7 @@ pub struct Attachments {
     handle: Handle,
     reads: Reads,
     shelf: Arc<Shelf>,
+    has_radio: bool,
     rules: Arc<[Rule]>,
     asks: mpsc::Sender<Ask>,
     changes: watch::Receiver<u64>,
@@ -133,8 +181,8 @@ impl Attachments {
         let (sender, asks) = mpsc::channel(ASKS_MAX);
         let (changed, changes) = watch::channel(0);
         let (reads, shelf) = (parts.reads.clone(), parts.shelf.clone());
-        let rules = parts.rules.clone();
-        let attachments = Self { handle, reads, shelf, rules, asks: sender, changes };
+        let (rules, has_radio) = (parts.rules.clone(), parts.over_radio.is_some());
+        let attachments = Self { handle, reads, shelf, has_radio, rules, asks: sender, changes };
         (attachments, Keeper::new(parts, asks, changed))
     }
 
@@ -210,6 +258,57 @@ impl Attachments {
         self.shelf.mark_dropped(blob, false).await?;
         self.ask(|reply| Ask::Fetch(blob, claimed, reply)).await?;
         Ok(Waiting { attachments: self.clone(), blob, claimed, look: None })
+    }
+
+    /// The same, and it may come over radio, piece by piece, behind all else that goes there. It is asked
+    /// for there until it is whole or let go, over restarts too.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Unknown`], [`AttachmentError::NoRadio`], [`AttachmentError::TooLongForRadio`],
+    /// [`AttachmentError::OverRadio`]: then it isn't asked for over IP either.
+    pub async fn ask_for_over_radio(&self, blob: BlobId) -> Result<Waiting, AttachmentError> {
+        let size = self.claimed(blob).await?;
+        if !self.has_radio {
+            return Err(AttachmentError::NoRadio);
+        }
+        if size > FILE_MAX {
+            return Err(AttachmentError::TooLongForRadio { size, on_air: self.on_air(size) });
+        }
+        if self.held(blob).await?.is_none() {
+            // Before it is asked for: it may be here at once, and then the mark goes.
+            self.shelf.mark_over_radio(blob, true).await?;
+            if let Err(error) = self.ask(|reply| Ask::OverRadio(blob, size, reply)).await? {
+                self.shelf.mark_over_radio(blob, false).await?;
+                return Err(error.into());
+            }
+        }
+        self.ask_for(blob).await
+    }
+
+    /// What so many bytes take on the fastest radio, in words; nothing where that isn't known.
+    fn on_air(&self, size: u64) -> String {
+        let bridge = self.handle.bridge();
+        let bits = bridge.interfaces.iter().filter_map(|it| it.bitrate).filter(|bits| *bits > 0);
+        let minutes = |bits: u32| (size * 8 / u64::from(bits)).div_ceil(60);
+        let words =
+            |bits: u32| format!(": more than {} minutes on air at {bits} bit/s", minutes(bits));
+        bits.max().map(words).unwrap_or_default()
+    }
+
+    /// What was asked for over radio, and what waits in all.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachmentError::Stopping`].
+    pub async fn on_radio(&self) -> Result<OnRadio, AttachmentError> {
+        let (asked, pending) = self.ask(Ask::Radio).await?;
+        let bytes: u64 = asked.iter().map(|file| file.size).sum();
+        let held_back = Pending {
+            count: pending.count.saturating_sub(asked.len() as u64),
+            bytes: pending.bytes.saturating_sub(bytes),
+        };
+        Ok(OnRadio { asked, held_back })
     }
 
     /// The longest claim of a file that is here or that a record names.
@@ -350,10 +449,20 @@ pub(crate) fn waits_for(
     size: u64,
     name: impl Fn(&NodeId) -> String,
 ) -> Option<String> {
+    let percent = look.here.saturating_mul(100) / size.max(1);
+    let waits = matches!(look.state, State::WaitsForHolder | State::WaitsForPeer);
+    let waits = waits || look.state == State::WaitsForTurn;
+    if let RadioWay::Asked { is_coming } = look.radio
+        && waits
+    {
+        return Some(match is_coming {
+            true => format!("the rest of it: {percent} % came over radio"),
+            false => format!("a peer on the radio that has it, or IP: {percent} % came"),
+        });
+    }
     let words = match look.state {
         State::Here => return None,
         State::Fetching { from } => {
-            let percent = look.here.saturating_mul(100) / size.max(1);
             format!("the rest of it: {percent} % came from {}", name(&from))
         }
         State::WaitsForTurn => "its turn: shorter ones go first".to_owned(),
@@ -364,11 +473,13 @@ pub(crate) fn waits_for(
             };
             match look.absent {
                 // The event that names it came here all the same, so its holder was never met over IP.
-                0 => format!("IP: {lack}, and no other is known there"),
+                0 => format!("IP: {lack}, and no other is known there{}", over_radio(look)),
                 _ => format!("a peer that has it: {lack}"),
             }
         }
-        State::WaitsForPeer if look.absent == 0 => "IP: no peer is known there".to_owned(),
+        State::WaitsForPeer if look.absent == 0 => {
+            format!("IP: no peer is known there{}", over_radio(look))
+        }
         State::WaitsForPeer => "a peer: none is connected".to_owned(),
         State::NoRoom => format!("room: {} bytes are left for attachments", look.room),
         State::TooLong => "a true claim: the file is longer than its record says".to_owned(),
@@ -376,6 +487,14 @@ pub(crate) fn waits_for(
         State::Dropped => "`attachment get`: it was dropped here".to_owned(),
     };
     Some(words)
+}
+
+/// The other way, where there is one.
+fn over_radio(look: &Look) -> &'static str {
+    match look.radio {
+        RadioWay::Open => "; `attachment get --over-radio` asks by radio",
+        RadioWay::None | RadioWay::Asked { .. } => "",
+    }
 }
 
 #[cfg(test)]
@@ -386,7 +505,8 @@ mod tests {
     #[test]
     fn a_file_whose_holder_was_never_met_over_ip_waits_for_ip() {
         let words = |state, peers, absent| {
-            let look = Look { state, here: 0, room: 1, peers, absent, pinned: false };
+            let radio = RadioWay::None;
+            let look = Look { state, here: 0, radio, room: 1, peers, absent, pinned: false };
             waits_for(&look, 10, |_| String::new()).expect("it isn't here")
         };
         let of_one = words(State::WaitsForHolder, 1, 0);
@@ -396,5 +516,22 @@ mod tests {
         // One that is known and away may be who has it.
         assert!(words(State::WaitsForHolder, 1, 1).starts_with("a peer that has it: "));
         assert_eq!(words(State::WaitsForPeer, 0, 2), "a peer: none is connected");
+    }
+
+    #[test]
+    fn a_file_that_may_come_over_radio_says_how_and_one_that_does_how_far_it_is() {
+        let words = |state, here, radio| {
+            let look = Look { state, here, radio, room: 1, peers: 0, absent: 0, pinned: false };
+            waits_for(&look, 40_000, |_| String::new()).expect("it isn't here")
+        };
+        let waits = words(State::WaitsForPeer, 0, RadioWay::Open);
+        assert!(waits.starts_with("IP: no peer is known there; `attachment get --over-radio`"));
+        let asked = |is_coming| RadioWay::Asked { is_coming };
+        let coming = words(State::WaitsForPeer, 10_000, asked(true));
+        assert_eq!(coming, "the rest of it: 25 % came over radio");
+        let waits = words(State::WaitsForHolder, 0, asked(false));
+        assert_eq!(waits, "a peer on the radio that has it, or IP: 0 % came");
+        // What stands in the way of both is said as ever.
+        assert!(words(State::NoRoom, 0, asked(false)).starts_with("room: "));
     }
 }

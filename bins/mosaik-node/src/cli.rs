@@ -529,6 +529,9 @@ pub(crate) enum AttachmentVerb {
         /// Give up after so many seconds, and exit with 5; it is fetched on
         #[arg(long, value_name = "S", value_parser = wait::parse_timeout)]
         timeout: Option<std::time::Duration>,
+        /// Ask for it over radio too: slow, behind all else, and at most 256 KiB
+        #[arg(long)]
+        over_radio: bool,
     },
     /// Keep the file, and fetch it, whatever the settings say
     Pin {

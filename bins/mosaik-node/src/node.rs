@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use crate::{
-    attachments::{self, Attachments},
+    attachments::{self, Attachments, OverRadio},
     carrier::{Carrier, Carriers},
     config::Config,
     dht_nodes::DhtNodes,
@@ -150,7 +150,9 @@ impl Node {
             reads: reads.clone(),
             author,
         };
-        let radio = match radio(&config, &directory, &keys, outside) {
+        let radio_inbox = outside.inbox.clone();
+        let (seeks, seeking) = watch::channel(false);
+        let radio = match radio(&config, &directory, &keys, (outside, seeking)) {
             Ok(radio) => radio,
             Err(error) => {
                 // What listens already says goodbye; to drop it is an error in iroh's eyes.
@@ -159,6 +161,9 @@ impl Node {
             }
         };
         let (radio, identity) = radio.unzip();
+        let (files, news) = mpsc::unbounded_channel();
+        let has_radio = radio.is_some();
+        let over_radio = has_radio.then(|| OverRadio { inbox: radio_inbox, news, seeks });
         let (attachments, keeper) = Attachments::new(
             handle.clone(),
             attachments::Parts {
@@ -170,6 +175,7 @@ impl Node {
                 snapshots: handle.watch(),
                 arrivals: handle.arrivals(),
                 meters: desk.meters.clone(),
+                over_radio,
             },
         );
         let mut carriers: Vec<Box<dyn Carrier>> = vec![Box::new(net)];
@@ -197,6 +203,7 @@ impl Node {
             inputs,
             chain,
             dht_nodes,
+            files: has_radio.then_some(files),
             desk,
             started,
         };
@@ -279,7 +286,7 @@ fn radio(
     config: &Config,
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
-    outside: Outside,
+    (outside, seeks): (Outside, watch::Receiver<bool>),
 ) -> Result<Option<OnAir>, StartError> {
     use crate::radio::{Parts, Radio};
     if config.rns.is_empty() {
@@ -289,7 +296,7 @@ fn radio(
     let ways = ways.map_err(|error| StartError::Radio(Box::new(error)))?;
     let Outside { inbox, shown, handle, reads, author } = outside;
     let directory = directory.path();
-    let parts = Parts { directory, keys, inbox, shown, handle, reads, author };
+    let parts = Parts { directory, keys, inbox, shown, handle, reads, author, seeks };
     let radio =
         Radio::start(config, ways, parts).map_err(|error| StartError::Radio(Box::new(error)))?;
     let identity = radio.identity();
@@ -301,7 +308,7 @@ fn radio(
     _: &Config,
     _: &Directory,
     _: &mosaik_core::key::NetworkKeys,
-    _: Outside,
+    _: (Outside, watch::Receiver<bool>),
 ) -> Result<Option<OnAir>, StartError> {
     Ok(None)
 }

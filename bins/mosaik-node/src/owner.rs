@@ -43,6 +43,7 @@ use self::{
     work::{Carrying, Outcome, Pending, Taken, Work},
 };
 use crate::{
+    attachments::FileNews,
     carrier::Carriers,
     dht_nodes::DhtNodes,
     handle::{Appended, Desk, Pong, Request, Surroundings, WriteError},
@@ -80,6 +81,8 @@ pub(crate) struct Parts {
     pub(crate) chain: Option<(ChainHandle, mpsc::Receiver<ChainEvent>)>,
     /// Where the nodes of the DHT are kept.
     pub(crate) dht_nodes: DhtNodes,
+    /// Where it is told what concerns files over radio; none without one.
+    pub(crate) files: Option<mpsc::UnboundedSender<FileNews>>,
     pub(crate) desk: Desk,
     pub(crate) started: Instant,
 }
@@ -104,6 +107,7 @@ pub(crate) struct Owner {
     chain: Option<ChainHandle>,
     chain_events: Option<mpsc::Receiver<ChainEvent>>,
     dht_nodes: DhtNodes,
+    files: Option<mpsc::UnboundedSender<FileNews>>,
     desk: Desk,
     started: Instant,
     next_token: u64,
@@ -139,7 +143,7 @@ impl Owner {
     /// Builds the replica on the store; both are fresh, so an error ends the start.
     pub(crate) fn new(parts: Parts) -> Result<Self, Fault> {
         let Parts { store, config, store_max, retention, .. } = parts;
-        let Parts { carriers, radio, inputs, chain, dht_nodes, desk, started, .. } = parts;
+        let Parts { carriers, radio, inputs, chain, dht_nodes, files, desk, started, .. } = parts;
         let (chain, chain_events) = chain.unzip();
         let mut owner = Self {
             store,
@@ -151,6 +155,7 @@ impl Owner {
             chain,
             chain_events,
             dht_nodes,
+            files,
             desk,
             started,
             next_token: 0,
@@ -441,7 +446,14 @@ impl Owner {
 
     fn send(&mut self, effect: Effect) {
         self.strangers.note_effect(&effect, self.now().wall_ms);
+        if let Some(news) = FileNews::of(&effect) {
+            self.tell_files(news);
+        }
         match &effect {
+            Effect::FilePeer { .. }
+            | Effect::FileAsked { .. }
+            | Effect::FileSlice { .. }
+            | Effect::FileLacked { .. } => return,
             Effect::Appended { token, author, events } => {
                 let mut rest = events.as_slice();
                 for Pending { reply, rows, events } in
@@ -507,6 +519,7 @@ impl Owner {
                 }
             }
             Input::Disconnected { session, .. } => {
+                self.tell_files(FileNews::Over(*session));
                 if let (Some(peer), Some(chain)) = (self.open.remove(session), &self.chain) {
                     chain.session_broke(peer);
                 }
@@ -518,6 +531,13 @@ impl Owner {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn tell_files(&self, news: FileNews) {
+        if let Some(files) = &self.files {
+            // Who keeps the files ends after this loop, or has broken off.
+            let _ = files.send(news);
         }
     }
 

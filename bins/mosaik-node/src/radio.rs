@@ -66,6 +66,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) handle: Handle,
     pub(crate) reads: Reads,
     pub(crate) author: AuthorId,
+    /// Whether a file is asked for that a peer may have.
+    pub(crate) seeks: watch::Receiver<bool>,
 }
 
 /// See the module's head.
@@ -87,7 +89,7 @@ impl Radio {
         ways: Vec<Via>,
         parts: Parts<'_>,
     ) -> Result<Self, StartError> {
-        let Parts { directory, keys, inbox, shown, handle, reads, author } = parts;
+        let Parts { directory, keys, inbox, shown, handle, reads, author, seeks } = parts;
         let bitrate = u32::try_from(config.rns_bitrate).ok().filter(|bits| *bits > 0);
         let share = u32::from(config.rns_airtime.0) * 10;
         let ceiling = bitrate.filter(|_| share < 1000).map(|bits| Ceiling {
@@ -120,7 +122,8 @@ impl Radio {
         let started = Instant::now();
         let meshlog =
             config.rns_meshlog.then(|| Bridging::start(own, keys.radio, directory, handle, reads));
-        let task = Task { prns, reports, commands, station, meshlog, own, inbox, shown, started };
+        let around = Around { own, inbox, shown, seeks };
+        let task = Task { prns, reports, commands, station, meshlog, around, started };
         Ok(Self { told, task: tokio::spawn(task.run()), identity, told_state: None })
     }
 
@@ -185,6 +188,7 @@ fn shown_queue(queued: Queued) -> BridgeQueue {
         news: shown(queued.news),
         priority: shown(queued.priority),
         history: shown(queued.history),
+        files: shown(queued.files),
     }
 }
 
@@ -194,10 +198,16 @@ struct Task {
     commands: mpsc::UnboundedReceiver<Told>,
     station: Station,
     meshlog: Option<Bridging>,
+    around: Around,
+    started: Instant,
+}
+
+/// Who this is, and what of the node it speaks with.
+struct Around {
     own: Peer,
     inbox: mpsc::Sender<Delivery>,
     shown: watch::Sender<Bridge>,
-    started: Instant,
+    seeks: watch::Receiver<bool>,
 }
 
 impl Task {
@@ -240,6 +250,11 @@ impl Task {
                         meshlog.take(done, now_ms);
                     }
                 }
+                // Without a keeper of files nobody seeks.
+                Ok(()) = self.around.seeks.changed() => {
+                    let seeks = *self.around.seeks.borrow_and_update();
+                    self.station.seek(seeks, self.now_ms());
+                }
                 () = sleep_until(wake.into()) => {}
             }
             self.station.handle_timeout(self.now_ms(), &mut turn);
@@ -250,7 +265,7 @@ impl Task {
             let Turn { orders, inputs } = turn;
             orders.into_iter().chain(foreign).for_each(|order| self.prns.carry(order));
             for input in inputs {
-                if self.inbox.send(input.into()).await.is_err() {
+                if self.around.inbox.send(input.into()).await.is_err() {
                     self.prns.close().await;
                     return;
                 }
@@ -265,7 +280,7 @@ impl Task {
         let bye = Bye::new(ByeCode::Unable, "the radio has stopped");
         self.station.end(&bye, &mut turn);
         for input in turn.inputs {
-            if self.inbox.send(input.into()).await.is_err() {
+            if self.around.inbox.send(input.into()).await.is_err() {
                 return;
             }
         }
@@ -287,7 +302,7 @@ impl Task {
         let peers = self.station.peers(now_ms).into_iter();
         let bridge = Bridge {
             schema: 0,
-            identity: Some(self.own.to_string()),
+            identity: Some(self.around.own.to_string()),
             interfaces: interfaces
                 .map(|it| BridgeInterface {
                     name: it.name,
@@ -311,8 +326,11 @@ impl Task {
                     linked: it.is_linked,
                 })
                 .collect(),
+            // The keeper of files knows.
+            files: Vec::new(),
+            held_back: Default::default(),
         };
-        self.shown.send_replace(bridge);
+        self.around.shown.send_replace(bridge);
     }
 }
 

@@ -485,6 +485,7 @@ fn attachment_document(file: &view::Attachment) -> Attachment {
         state: FileState::default(),
         here: 0,
         waits_for: None,
+        over_radio: false,
         pinned: false,
     }
 }

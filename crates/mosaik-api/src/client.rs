@@ -256,15 +256,16 @@ impl Client {
     }
 
     /// Answers when the file is here; fails with [`crate::failure::Code::Timeout`] after `timeout`.
-    /// `each` is told how far it is.
+    /// `each` is told how far it is. `over_radio`: it may come over radio, too.
     pub async fn fetch_blob(
         &self,
         blob: &str,
         timeout: Option<Duration>,
+        over_radio: bool,
         each: impl FnMut(&Progress),
     ) -> Result<BlobChanged, ClientError> {
         let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
-        let body = to_body(&FetchBlob { timeout_ms })?;
+        let body = to_body(&FetchBlob { timeout_ms, over_radio })?;
         let path = format!("{}/fetch", blob_path(blob));
         let answer = self.open(Method::POST, &path, Some(body)).await?;
         work(accepted(answer).await?.into_body(), each).await

@@ -426,6 +426,34 @@ pub struct Bridge {
     /// What goes between this network and meshlogd; none where that isn't asked for.
     #[serde(default)]
     pub meshlog: Option<BridgeMeshlog>,
+    /// Files that were asked for over radio and aren't whole yet, in the order of that.
+    #[serde(default)]
+    pub files: Vec<BridgeFile>,
+    /// Files that are wanted and don't go over radio unless they are asked for.
+    #[serde(default)]
+    pub held_back: BridgeHeldBack,
+}
+
+/// A file that was asked for over radio.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeFile {
+    /// Its hash.
+    pub blob: String,
+    /// Its bytes, as claimed.
+    pub size: u64,
+    /// Bytes of it that are here.
+    pub here: u64,
+    /// Whether a piece of it is under way.
+    pub coming: bool,
+}
+
+/// Files that wait for another way than radio.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeHeldBack {
+    /// How many.
+    pub files: u64,
+    /// Their bytes, as claimed.
+    pub bytes: u64,
 }
 
 /// What goes between this network and meshlogd, since the start.
@@ -509,6 +537,9 @@ pub struct BridgeQueue {
     pub priority: BridgeWaiting,
     /// Events of before that a peer asked for.
     pub history: BridgeWaiting,
+    /// Pieces of files that were asked for.
+    #[serde(default)]
+    pub files: BridgeWaiting,
 }
 
 /// What waits of one class.
@@ -778,9 +809,12 @@ pub struct Attachment {
     /// How it stands with the file.
     #[serde(default)]
     pub state: FileState,
-    /// Bytes of it that are here, of one that is whole or being fetched.
+    /// Bytes of it that are here, of one that is whole, being fetched, or asked for over radio.
     #[serde(default)]
     pub here: u64,
+    /// Whether it is asked for over radio.
+    #[serde(default)]
+    pub over_radio: bool,
     /// What it waits for, in words; null if it is here.
     #[serde(default)]
     pub waits_for: Option<String>,

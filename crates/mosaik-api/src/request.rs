@@ -141,6 +141,9 @@ pub struct FetchBlob {
     /// When to give up, in milliseconds; without it never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Whether it may come over radio too, piece by piece; it is asked for there until it is whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over_radio: bool,
 }
 
 /// `POST /blobs/{blob}/pin`: keep the file whatever happens, or lift that.

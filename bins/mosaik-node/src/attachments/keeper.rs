@@ -19,14 +19,17 @@ use mosaik_core::{
     view::{self, FileReference},
 };
 use mosaik_net::{Fetcher, Held, Shelf, ShelfError};
-use mosaik_proto::attachments::{Attachments as Policy, End, Fetch, Limits, Scan, State};
+use mosaik_proto::{
+    attachments::{Attachments as Policy, End, Fetch, Limits, Pending, Scan, State},
+    pieces::{AskError, FILE_MAX, Standing},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tracing::{debug, info, warn};
 
-use super::{Look, Rule, takes};
+use super::{FileNews, Look, OverRadio, RadioWay, Rule, over_radio::Over, takes};
 use crate::{
     handle::Snapshot,
     meters::Meters,
@@ -57,6 +60,10 @@ pub(super) enum Ask {
     Pinned(BlobId, bool, oneshot::Sender<()>),
     /// A blob is let go: answered when nothing of it comes any more.
     LetGo(BlobId, oneshot::Sender<()>),
+    /// Somebody waits for a blob of so many bytes, as claimed, and it may come over radio.
+    OverRadio(BlobId, u64, oneshot::Sender<Result<(), AskError>>),
+    /// What was asked for over radio, and what waits in all.
+    Radio(oneshot::Sender<(Vec<Standing>, Pending)>),
 }
 
 /// What the loop is built from.
@@ -69,18 +76,22 @@ pub(crate) struct Parts {
     pub(crate) snapshots: watch::Receiver<Snapshot>,
     pub(crate) arrivals: watch::Receiver<u64>,
     pub(crate) meters: Arc<Meters>,
+    /// None without a radio.
+    pub(crate) over_radio: Option<OverRadio>,
 }
 
 pub(crate) struct Keeper {
-    parts: Parts,
-    policy: Policy,
+    pub(super) parts: Parts,
+    pub(super) policy: Policy,
+    /// What is asked for over radio, where there is one.
+    pub(super) over: Option<Over>,
     asks: mpsc::Receiver<Ask>,
     /// Grows whenever something begins or ends.
     changes: watch::Sender<u64>,
-    running: HashMap<BlobId, Running>,
+    pub(super) running: HashMap<BlobId, Running>,
     /// Who waits until nothing of a blob comes any more.
     leaving: HashMap<BlobId, oneshot::Sender<()>>,
-    tasks: JoinSet<Done>,
+    pub(super) tasks: JoinSet<Done>,
     peers: HashSet<NodeId>,
     /// Peers that are known and not connected.
     absent: usize,
@@ -93,33 +104,36 @@ pub(crate) struct Keeper {
     is_asked: bool,
 }
 
-struct Running {
+pub(super) struct Running {
     here: Arc<AtomicU64>,
     /// Dropped to end it.
     _stop: oneshot::Sender<()>,
 }
 
 /// What a task has done.
-enum Done {
+pub(super) enum Done {
     Fetched(Fetch, End),
+    /// Work on what goes over radio.
+    OverRadio(super::over_radio::Done),
     /// A page of references, each with whether the settings take it; the last one to go on after.
     Page(Result<Page, ReadError>),
     Removed(Vec<BlobId>, Result<bool, ShelfError>),
 }
 
-struct Page {
+pub(super) struct Page {
     seen: Vec<(BlobId, u64, bool)>,
     next: Option<FileReference>,
 }
 
 impl Keeper {
     pub(super) fn new(
-        parts: Parts,
+        mut parts: Parts,
         asks: mpsc::Receiver<Ask>,
         changes: watch::Sender<u64>,
     ) -> Self {
         Self {
             policy: Policy::new(parts.limits),
+            over: parts.over_radio.take().map(Over::new),
             parts,
             asks,
             changes,
@@ -148,6 +162,7 @@ impl Keeper {
                 }
                 all.dropped.into_iter().for_each(|blob| self.policy.let_go(blob, true));
                 all.pinned.into_iter().for_each(|blob| self.policy.pin(blob, true));
+                all.over_radio.into_iter().for_each(|blob| self.ask_over_radio_again(blob));
             }
             Err(error) => {
                 let error = anyhow::Error::new(error);
@@ -161,15 +176,18 @@ impl Keeper {
         self.parts.shelf.close().await;
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 
     /// One thing that happens; false once the node has ended.
     async fn turn(&mut self) -> bool {
         self.begin_fetches().await;
+        self.want_pieces();
         self.show();
-        let retry = self.policy.next_timeout_ms(self.now_ms());
+        let now_ms = self.now_ms();
+        let pieces = self.over.as_ref().and_then(|over| over.pieces.next_timeout_ms(now_ms));
+        let retry = self.policy.next_timeout_ms(now_ms).into_iter().chain(pieces).min();
         let retry = retry.map(|ms| self.started + Duration::from_millis(ms));
         let scan = self.scan.is_none().then(|| self.scan_at());
         let due = [retry, scan].into_iter().flatten().min();
@@ -192,6 +210,7 @@ impl Keeper {
                 }
                 self.is_stale = true;
             }
+            Some(news) = next_news(&mut self.over) => self.take_news(news),
             Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
                 Ok(done) => self.take(done),
                 Err(error) => warn!(%error, "work on a file of an attachment broke off"),
@@ -218,8 +237,17 @@ impl Keeper {
             }
             Ask::Added(blob, size, reply) => {
                 self.policy.hold(blob, size);
+                self.end_over_radio(blob);
                 self.changed();
                 let _ = reply.send(());
+            }
+            Ask::OverRadio(blob, size, reply) => {
+                let _ = reply.send(self.ask_over_radio(blob, size));
+                self.changed();
+            }
+            Ask::Radio(reply) => {
+                let asked = self.over.as_ref().map(|over| over.pieces.all()).unwrap_or_default();
+                let _ = reply.send((asked, self.policy.pending()));
             }
             Ask::Fetch(blob, len_max, reply) => {
                 self.look_around();
@@ -233,6 +261,7 @@ impl Keeper {
             }
             Ask::LetGo(blob, reply) => {
                 self.policy.let_go(blob, true);
+                self.end_over_radio(blob);
                 self.is_stale = true;
                 match self.running.remove(&blob) {
                     Some(_running) => drop(self.leaving.insert(blob, reply)),
@@ -244,14 +273,20 @@ impl Keeper {
 
     fn look(&self, blob: BlobId, size: u64, is_taken: bool) -> Look {
         let state = self.policy.state(&blob, size, is_taken);
+        let asked = self.over.as_ref().and_then(|over| over.pieces.standing(&blob));
         let here = match (state, self.running.get(&blob)) {
             (State::Here, _) => self.policy.held(&blob).unwrap_or(size),
             (_, Some(running)) => running.here.load(Ordering::Relaxed),
-            _ => 0,
+            _ => asked.map_or(0, |asked| asked.here),
+        };
+        let radio = match (asked, &self.over) {
+            (Some(asked), _) => RadioWay::Asked { is_coming: asked.is_coming },
+            (None, Some(_)) if size <= FILE_MAX => RadioWay::Open,
+            _ => RadioWay::None,
         };
         let room = self.policy.room();
         let (peers, absent) = (self.peers.len(), self.absent);
-        Look { state, here, room, peers, absent, pinned: self.policy.is_pinned(&blob) }
+        Look { state, here, radio, room, peers, absent, pinned: self.policy.is_pinned(&blob) }
     }
 
     /// How much the disk can take.
@@ -318,11 +353,17 @@ impl Keeper {
                     info!(blob, "a file is longer than its record says, and is not fetched");
                     self.remove(vec![fetch.blob]);
                 }
+                match end {
+                    End::Whole { .. } => self.end_over_radio(fetch.blob),
+                    End::Lacked | End::Cut { came: false } => {}
+                    _ => self.may_have_come(&fetch.blob),
+                }
                 if let Some(reply) = self.leaving.remove(&fetch.blob) {
                     let _ = reply.send(());
                 }
                 self.changed();
             }
+            Done::OverRadio(done) => self.take_over_radio(done),
             Done::Page(Ok(page)) => self.take_page(page),
             Done::Page(Err(error)) => {
                 let error = anyhow::Error::new(error);
@@ -340,7 +381,7 @@ impl Keeper {
         }
     }
 
-    fn remove(&mut self, blobs: Vec<BlobId>) {
+    pub(super) fn remove(&mut self, blobs: Vec<BlobId>) {
         let shelf = self.parts.shelf.clone();
         self.tasks.spawn(async move {
             let removed = shelf.remove(&blobs).await;
@@ -394,12 +435,20 @@ impl Keeper {
         Some(scan)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
 
     fn show(&self) {
         self.parts.meters.attachments(self.policy.totals(), self.policy.pending());
+    }
+}
+
+/// The next that the node tells of files over radio; never, where there is none.
+async fn next_news(over: &mut Option<Over>) -> Option<FileNews> {
+    match over {
+        Some(over) => over.parts.news.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -72,9 +72,10 @@ pub(super) async fn attachment(
             add(client, new, &file, json).await?;
             super::write::replicated(client, replicated).await
         }
-        Some(AttachmentVerb::Get { what, file, output, timeout }) => {
+        Some(AttachmentVerb::Get { what, file, output, timeout, over_radio }) => {
             let found = find(client, &what, file.as_deref()).await?;
-            get(client, &found, output.as_deref(), timeout, json).await
+            let patience = Patience { timeout, over_radio };
+            get(client, &found, output.as_deref(), patience, json).await
         }
         Some(AttachmentVerb::Pin { what, file, undo }) => {
             let found = find(client, &what, file.as_deref()).await?;
@@ -249,12 +250,19 @@ fn type_of(name: &str) -> &'static str {
     known.map_or("application/octet-stream", |(_, mime)| mime)
 }
 
+/// How long a file is waited for, and on which ways.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    timeout: Option<Duration>,
+    over_radio: bool,
+}
+
 /// Fetches a file if it isn't here, and writes it out.
 async fn get(
     client: &Client,
     found: &RecordAttachment,
     output: Option<&Path>,
-    timeout: Option<Duration>,
+    Patience { timeout, over_radio }: Patience,
     json: bool,
 ) -> Result<(), Failed> {
     if output.is_none() && json {
@@ -267,7 +275,8 @@ async fn get(
     let blob = &found.attachment.blob;
     if found.attachment.state != FileState::Here {
         let bar = Bar::new();
-        let fetched = client.fetch_blob(blob, timeout, |progress| bar.show(progress)).await;
+        let fetched = client.fetch_blob(blob, timeout, over_radio, |progress| bar.show(progress));
+        let fetched = fetched.await;
         bar.end();
         fetched?;
     }

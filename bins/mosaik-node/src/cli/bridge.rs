@@ -2,11 +2,14 @@
 
 use mosaik_api::{
     client::Client,
-    document::{BridgeInterface, BridgeMeshlog, BridgePeer, BridgeWaiting, MeshlogPeer},
+    document::{
+        Bridge, BridgeFile, BridgeInterface, BridgeMeshlog, BridgePeer, BridgeWaiting, MeshlogPeer,
+    },
 };
 
 use super::{
     Failed,
+    attachment::size_text,
     output::{named, note, print, print_json, print_table},
 };
 
@@ -33,6 +36,7 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
         "NEWS",
         "FIRST",
         "HISTORY",
+        "FILES",
     ];
     print_table(heading, &interfaces)?;
     print("")?;
@@ -40,12 +44,34 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
         show_meshlog(meshlog)?;
         print("")?;
     }
+    show_files(&bridge)?;
     if bridge.peers.is_empty() {
         note("nobody of this network was heard yet");
         return Ok(());
     }
     let peers: Vec<_> = bridge.peers.iter().map(peer).collect();
     print_table(["PEER", "WHO", "STATE", "EVENTS", "HOPS", "HEARD"], &peers)
+}
+
+/// The files that are asked for, and what waits for another way.
+fn show_files(bridge: &Bridge) -> Result<(), Failed> {
+    if bridge.held_back.files > 0 {
+        let of = size_text(bridge.held_back.bytes);
+        print(format!("held back  {} files, {of}: they wait for IP", bridge.held_back.files))?;
+        print("")?;
+    }
+    if bridge.files.is_empty() {
+        return Ok(());
+    }
+    let files: Vec<_> = bridge.files.iter().map(file).collect();
+    print_table(["FILE", "STATE", "HERE", "SIZE"], &files)?;
+    print("")
+}
+
+fn file(it: &BridgeFile) -> [String; 4] {
+    let state = if it.coming { "coming" } else { "waits" };
+    let blob = it.blob.get(..12).unwrap_or(&it.blob);
+    [blob.to_owned(), state.to_owned(), size_text(it.here), size_text(it.size)]
 }
 
 fn show_meshlog(it: &BridgeMeshlog) -> Result<(), Failed> {
@@ -81,11 +107,13 @@ fn meshlog_peer(it: &MeshlogPeer) -> [String; 5] {
     ]
 }
 
-fn interface(it: &BridgeInterface) -> [String; 9] {
+fn interface(it: &BridgeInterface) -> [String; 10] {
     let waiting = |it: BridgeWaiting| match it.bytes {
         0 => "-".to_owned(),
         bytes => format!("{} ({bytes} B)", it.events),
     };
+    let bytes =
+        |it: BridgeWaiting| Some(it.bytes).filter(|len| *len > 0).map(|len| format!("{len} B"));
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         it.name.clone(),
@@ -93,10 +121,11 @@ fn interface(it: &BridgeInterface) -> [String; 9] {
         or_dash(it.bitrate.map(|bits| bits.to_string())),
         seconds(it.airtime_used_ms),
         or_dash(it.airtime_left_ms.map(seconds)),
-        or_dash(Some(it.queued.control.bytes).filter(|len| *len > 0).map(|len| format!("{len} B"))),
+        or_dash(bytes(it.queued.control)),
         waiting(it.queued.news),
         waiting(it.queued.priority),
         waiting(it.queued.history),
+        or_dash(bytes(it.queued.files)),
     ]
 }
 

@@ -51,6 +51,7 @@ fn radio(bridge: &Bridge, text: &mut String) {
                 ("news", queued.news),
                 ("priority", queued.priority),
                 ("history", queued.history),
+                ("files", queued.files),
             ];
             let name = escaped(&it.name);
             classes.map(|(class, waiting)| {

@@ -38,7 +38,7 @@ use super::{
     work,
 };
 use crate::{
-    attachments::{AttachmentError, Look, NewFile, Waiting, waits_for},
+    attachments::{AttachmentError, Look, NewFile, RadioWay, Waiting, waits_for},
     reads::AttachmentsPage,
 };
 
@@ -57,6 +57,7 @@ impl From<AttachmentError> for Refused {
                 _ => Code::Failed,
             },
             AttachmentError::Unknown(_) | AttachmentError::NotHere(_) => Code::NotFound,
+            AttachmentError::NoRadio | AttachmentError::TooLongForRadio { .. } => Code::Invalid,
             AttachmentError::Stopping => Code::Stopping,
             AttachmentError::Shelf(ShelfError::Source(_)) => Code::Invalid,
             _ => Code::Failed,
@@ -82,6 +83,7 @@ async fn fill(app: &App, files: Vec<(&mut Attachment, Option<&str>)>) -> Result<
     for ((file, _), look) in files.into_iter().zip(looks) {
         file.state = state_of(&look);
         (file.here, file.pinned) = (look.here, look.pinned);
+        file.over_radio = matches!(look.radio, RadioWay::Asked { .. });
         file.waits_for = waits_for(&look, file.size, |peer| name_of(&peers, peer));
     }
     Ok(())
@@ -92,6 +94,7 @@ fn state_of(look: &Look) -> FileState {
         Standing::Here => FileState::Here,
         Standing::Fetching { .. } => FileState::Fetching,
         Standing::LeftOut | Standing::Dropped => FileState::LeftOut,
+        _ if look.radio == (RadioWay::Asked { is_coming: true }) => FileState::Fetching,
         _ => FileState::Pending,
     }
 }
@@ -198,9 +201,12 @@ pub(super) async fn fetch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refused> {
     let blob = blob_of(blob)?;
-    let FetchBlob { timeout_ms } = request(body)?;
+    let FetchBlob { timeout_ms, over_radio } = request(body)?;
     let deadline = timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
-    let waiting = app.attachments.ask_for(blob).await?;
+    let waiting = match over_radio {
+        true => app.attachments.ask_for_over_radio(blob).await?,
+        false => app.attachments.ask_for(blob).await?,
+    };
     let runtime = runtime::Handle::current();
     Ok(work::answer(move |tell| {
         let fetched = wait(&app, waiting, deadline, &runtime, tell);
@@ -248,7 +254,7 @@ fn wait(
             }
         }
         let Some((look, total)) = waiting.look() else { continue };
-        let is_coming = matches!(look.state, Standing::Fetching { .. });
+        let is_coming = state_of(&look) == FileState::Fetching;
         let phase = if is_coming { "fetching" } else { "waiting" };
         if !tell(Progress { phase: phase.to_owned(), done: look.here, total }) {
             return Err(Refused::new(Code::Failed, "nobody waits for the file any more"));

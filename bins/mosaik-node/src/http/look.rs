@@ -14,14 +14,15 @@ use axum::{
 use mosaik_api::{
     SCHEMA,
     document::{
-        Bridge, Conflicts, Doctor, Events, Feeds, Frontier, Identity, NetworkName, PeerState,
-        Peers, Record, Records, Slots, Status, Traffic, View,
+        Bridge, BridgeFile, BridgeHeldBack, Conflicts, Doctor, Events, Feeds, Frontier, Identity,
+        NetworkName, PeerState, Peers, Record, Records, Slots, Status, Traffic, View,
     },
     failure::Code,
 };
 use mosaik_core::id::{AuthorId, ParseIdError};
 
 use crate::{
+    attachments::OnRadio,
     doctor::{self, Disk, Facts, Reached, disk_free},
     handle::{Handle, Snapshot},
 };
@@ -153,7 +154,15 @@ pub(super) async fn peers(State(app): State<App>) -> Answer<Peers> {
 
 /// What goes over radio.
 pub(super) async fn bridge(State(app): State<App>) -> Answer<Bridge> {
-    let mut bridge = app.handle.bridge();
+    let OnRadio { asked, held_back } = app.attachments.on_radio().await?;
+    let files = asked.into_iter().map(|file| BridgeFile {
+        blob: file.blob.to_string(),
+        size: file.size,
+        here: file.here,
+        coming: file.is_coming,
+    });
+    let held_back = BridgeHeldBack { files: held_back.count, bytes: held_back.bytes };
+    let mut bridge = Bridge { files: files.collect(), held_back, ..app.handle.bridge() };
     answer(&app.reads, move |snapshot| {
         for peer in &mut bridge.peers {
             (peer.author, peer.name) = snapshot.author_of_radio(&peer.identity)?.unzip();

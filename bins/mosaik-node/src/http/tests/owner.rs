@@ -89,6 +89,7 @@ impl TestNode {
             snapshots: handle.watch(),
             arrivals: handle.arrivals(),
             meters,
+            over_radio: None,
         };
         let (attachments, keeper) = Attachments::new(handle.clone(), parts);
         tokio::spawn(keeper.run());

@@ -1,0 +1,312 @@
+//! Files over radio: asked for and given piece by piece, as what decides says.
+//!
+//! Invariants:
+//! - Only what a record here names is given, and only files of at most [`FILE_MAX`] bytes.
+//! - A piece is kept once the file's hash has proved it.
+//! - What a person asked for stays asked for over restarts, until it is whole or let go.
+
+use std::{collections::HashSet, sync::Arc};
+
+use mosaik_core::{
+    id::{BlobId, NodeId},
+    view,
+};
+use mosaik_net::{Delivery, Shelf, ShelfError, TakenPiece};
+use mosaik_proto::{
+    attachments::State,
+    carrier::{Effect, Input, SessionId},
+    pieces::{AskError, Checked, FILE_MAX, Pieces},
+};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use super::keeper::{self, Keeper};
+use crate::reads::{ReadError, Reads};
+
+/// What a keeper needs beside the rest where there is a radio.
+#[derive(Debug)]
+pub(crate) struct OverRadio {
+    /// To the owner.
+    pub(crate) inbox: mpsc::Sender<Delivery>,
+    /// From the owner.
+    pub(crate) news: mpsc::UnboundedReceiver<FileNews>,
+    /// Tells the radio whether it is to look for peers.
+    pub(crate) seeks: watch::Sender<bool>,
+}
+
+/// What the owner tells of files over radio. Nothing bounds the queue but the sessions themselves: on each,
+/// one piece of at most 17 KiB is under way in each direction.
+#[derive(Debug)]
+pub(crate) enum FileNews {
+    /// A session is open with a peer that gives pieces.
+    Peer(SessionId, NodeId),
+    /// A session is over.
+    Over(SessionId),
+    /// A peer asks for a piece.
+    Asked { session: SessionId, token: u64, blob: BlobId, group: u32 },
+    /// A slice came, of a piece of so many bytes.
+    Slice { session: SessionId, total: usize, bytes: Vec<u8> },
+    /// The piece that was asked for doesn't come.
+    Lacked(SessionId),
+}
+
+impl FileNews {
+    /// What an effect tells; none if it is of no file.
+    pub(crate) fn of(effect: &Effect) -> Option<Self> {
+        Some(match effect {
+            Effect::FilePeer { session, peer } => Self::Peer(*session, *peer),
+            Effect::FileAsked { session, token, blob, group } => {
+                Self::Asked { session: *session, token: *token, blob: *blob, group: *group }
+            }
+            Effect::FileSlice { session, total, bytes } => {
+                Self::Slice { session: *session, total: *total, bytes: bytes.clone() }
+            }
+            Effect::FileLacked { session } => Self::Lacked(*session),
+            Effect::Close { session, .. } => Self::Over(*session),
+            _ => return None,
+        })
+    }
+}
+
+/// What is asked for, and by which way.
+pub(super) struct Over {
+    pub(super) parts: OverRadio,
+    pub(super) pieces: Pieces,
+    /// Files of which it is being found out what lacks.
+    reading: HashSet<BlobId>,
+}
+
+impl Over {
+    pub(super) fn new(parts: OverRadio) -> Self {
+        Self { parts, pieces: Pieces::default(), reading: HashSet::new() }
+    }
+}
+
+/// What a task has done.
+pub(super) enum Done {
+    /// It told the owner something.
+    Said,
+    /// It found the claim of a file that was asked for before the start.
+    Claimed(BlobId, Option<u64>),
+    /// It found which pieces lack of a file of so many bytes.
+    Lacks(BlobId, u64, Result<Vec<u32>, ShelfError>),
+    /// It verified a piece of a file of so many bytes.
+    Checked(BlobId, u64, u32, Result<TakenPiece, ShelfError>),
+    /// It had to tell a peer that a file of so many bytes, as claimed, lacks here.
+    Missing(SessionId, BlobId, u64),
+    /// It lifted a mark.
+    Unmarked(Result<(), ShelfError>),
+}
+
+impl Keeper {
+    /// Somebody asks for a file of so many bytes, as claimed.
+    pub(super) fn ask_over_radio(&mut self, blob: BlobId, size: u64) -> Result<(), AskError> {
+        let Some(over) = self.over.as_mut().filter(|_| self.policy.held(&blob).is_none()) else {
+            return Ok(());
+        };
+        over.pieces.ask(blob, size)?;
+        self.policy.begin(blob);
+        Ok(())
+    }
+
+    /// The same after a start: what was asked for before.
+    pub(super) fn ask_over_radio_again(&mut self, blob: BlobId) {
+        let reads = self.parts.reads.clone();
+        let claimed = async move { Done::Claimed(blob, claimed(reads, blob).await) };
+        self.spawn(claimed);
+    }
+
+    /// Nobody asks for it any more.
+    pub(super) fn end_over_radio(&mut self, blob: BlobId) {
+        let Some(over) = &mut self.over else { return };
+        let was_asked = over.pieces.is_asked(&blob);
+        over.pieces.forget(&blob);
+        if was_asked {
+            let shelf = self.parts.shelf.clone();
+            self.spawn(async move { Done::Unmarked(shelf.mark_over_radio(blob, false).await) });
+        }
+    }
+
+    /// Some of it may have come over IP.
+    pub(super) fn may_have_come(&mut self, blob: &BlobId) {
+        if let Some(over) = &mut self.over {
+            over.pieces.may_have_come(blob);
+        }
+    }
+
+    /// Asks for what is to be asked for now.
+    pub(super) fn want_pieces(&mut self) {
+        let now_ms = self.now_ms();
+        let Some(over) = &mut self.over else { return };
+        let unknown: Vec<_> = over.pieces.unknown().collect();
+        let mut wants = Vec::new();
+        // What comes over IP doesn't come twice.
+        while self.policy.room() >= FILE_MAX
+            && let Some(want) = over.pieces.next(now_ms, |blob| self.running.contains_key(blob))
+        {
+            wants.push(want);
+        }
+        let is_seeking = over.pieces.is_seeking();
+        over.parts
+            .seeks
+            .send_if_modified(|seeks| std::mem::replace(seeks, is_seeking) != is_seeking);
+        let new: Vec<_> =
+            unknown.into_iter().filter(|(blob, _)| over.reading.insert(*blob)).collect();
+        for (blob, size) in new {
+            let shelf = self.parts.shelf.clone();
+            self.spawn(async move { Done::Lacks(blob, size, shelf.lacking(blob, size).await) });
+        }
+        for want in wants {
+            let (session, blob) = (want.session, want.blob);
+            debug!(
+                blob = blob.short(),
+                group = want.group,
+                from = want.from,
+                "a piece is asked for"
+            );
+            self.say(Input::FileWant { session, blob, group: want.group, from: want.from });
+            self.changed();
+        }
+    }
+
+    /// Takes what the owner tells.
+    pub(super) fn take_news(&mut self, news: FileNews) {
+        let now_ms = self.now_ms();
+        let Some(over) = &mut self.over else { return };
+        match news {
+            FileNews::Peer(session, node) => over.pieces.up(session, node),
+            FileNews::Over(session) => over.pieces.down(&session),
+            FileNews::Lacked(session) => over.pieces.lacked(&session, now_ms),
+            FileNews::Slice { session, total, bytes } => {
+                let Some(piece) = over.pieces.slice(&session, total, &bytes) else { return };
+                let (shelf, blob, size) = (self.parts.shelf.clone(), piece.blob, piece.size);
+                self.spawn(async move {
+                    let taken = shelf.take_piece(blob, size, piece.group, piece.bytes).await;
+                    Done::Checked(blob, size, piece.group, taken)
+                });
+            }
+            FileNews::Asked { session, token, blob, group } => {
+                let (shelf, reads) = (self.parts.shelf.clone(), self.parts.reads.clone());
+                let inbox = over.parts.inbox.clone();
+                self.spawn(async move {
+                    let claimed = claimed(reads, blob).await.filter(|size| *size <= FILE_MAX);
+                    let piece = match claimed {
+                        Some(_) => piece(&shelf, blob, group).await,
+                        None => None,
+                    };
+                    let missing = claimed.filter(|_| piece.is_none());
+                    // The owner has ended otherwise: then nobody waits.
+                    let _ = inbox.send(Input::FileGive { session, token, piece }.into()).await;
+                    missing.map_or(Done::Said, |size| Done::Missing(session, blob, size))
+                });
+            }
+        }
+        self.changed();
+    }
+
+    /// Takes what a task has done.
+    pub(super) fn take_over_radio(&mut self, done: Done) {
+        let now_ms = self.now_ms();
+        let Some(over) = &mut self.over else { return };
+        match done {
+            Done::Said | Done::Unmarked(Ok(())) | Done::Claimed(_, None) => {}
+            Done::Unmarked(Err(error)) => warn!(%error, "that a file came could not be noted"),
+            Done::Claimed(blob, Some(size)) => match self.ask_over_radio(blob, size) {
+                Ok(()) => self.policy.ask(blob, size),
+                Err(error) => debug!(%error, "a file is not asked for over radio again"),
+            },
+            Done::Lacks(blob, size, lacking) => {
+                over.reading.remove(&blob);
+                match lacking {
+                    Ok(lacking) if lacking.is_empty() && over.pieces.is_asked(&blob) => {
+                        self.is_whole(blob, size);
+                    }
+                    Ok(lacking) => over.pieces.lacks(&blob, lacking),
+                    Err(error) => {
+                        warn!(%error, "what lacks of a file can't be read");
+                        // It waits for IP.
+                        self.end_over_radio(blob);
+                    }
+                }
+            }
+            Done::Checked(blob, size, group, taken) => {
+                let checked = match &taken {
+                    Ok(TakenPiece::Whole | TakenPiece::Held) => Checked::Held,
+                    Ok(TakenPiece::Wrong) => Checked::Wrong,
+                    Err(_) => Checked::Failed,
+                };
+                over.pieces.checked(&blob, group, checked, now_ms);
+                match taken {
+                    Ok(TakenPiece::Whole) => self.is_whole(blob, size),
+                    // It was let go meanwhile.
+                    Ok(TakenPiece::Held) if self.is_dropped(&blob, size) => self.remove(vec![blob]),
+                    Ok(TakenPiece::Held) => self.policy.begin(blob),
+                    Ok(TakenPiece::Wrong) => info!(
+                        blob = blob.short(),
+                        "a peer gave a wrong piece of a file, and isn't asked for it again"
+                    ),
+                    Err(error) => warn!(%error, "a piece of a file could not be kept"),
+                }
+            }
+            Done::Missing(session, blob, size) => {
+                let is_lacked = self.policy.held(&blob).is_none();
+                if is_lacked && over.pieces.may_fetch_for(&session, blob) {
+                    debug!(blob = blob.short(), "a file is fetched for a peer on the radio");
+                    self.policy.ask(blob, size);
+                }
+            }
+        }
+        self.changed();
+    }
+
+    fn is_dropped(&self, blob: &BlobId, size: u64) -> bool {
+        self.policy.state(blob, size, false) == State::Dropped
+    }
+
+    fn is_whole(&mut self, blob: BlobId, size: u64) {
+        info!(blob = blob.short(), size, "a file came over radio");
+        self.policy.came(blob, size);
+        self.end_over_radio(blob);
+    }
+
+    fn say(&mut self, input: Input) {
+        let Some(over) = &self.over else { return };
+        let inbox = over.parts.inbox.clone();
+        self.spawn(async move {
+            // The owner has ended otherwise.
+            let _ = inbox.send(input.into()).await;
+            Done::Said
+        });
+    }
+
+    fn spawn(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        self.tasks.spawn(async move { keeper::Done::OverRadio(work.await) });
+    }
+}
+
+async fn piece(shelf: &Arc<Shelf>, blob: BlobId, group: u32) -> Option<Vec<u8>> {
+    let piece = shelf.piece(blob, group, FILE_MAX).await;
+    piece.unwrap_or_else(|error| {
+        warn!(%error, "a piece of a file can't be read");
+        None
+    })
+}
+
+/// The longest claim of a file that a record here names.
+async fn claimed(reads: Reads, blob: BlobId) -> Option<u64> {
+    let read = tokio::task::spawn_blocking(move || -> Result<Option<u64>, ReadError> {
+        let mut longest = None;
+        view::files_of(reads.snapshot()?.view(), &blob.0, |file| {
+            longest = longest.max(Some(file.size));
+            true
+        })?;
+        Ok(longest)
+    });
+    // An error of the task says that the program ends.
+    let read = read.await.unwrap_or(Ok(None));
+    read.unwrap_or_else(|error| {
+        let error = anyhow::Error::new(error);
+        warn!(error = format!("{error:#}"), "the attachments could not be read");
+        None
+    })
+}
