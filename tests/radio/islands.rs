@@ -316,6 +316,35 @@ pub(crate) async fn a_photo_that_is_asked_for_comes_over_radio() -> Result<()> {
     island.base.stop().await
 }
 
+/// A bridge that is asked for a file that it lacks fetches it by IP, though it would fetch none by itself.
+pub(crate) async fn a_bridge_fetches_what_is_asked_for_over_radio() -> Result<()> {
+    let mut island = Island::on_a_line_of(PHOTO_BITRATE)?;
+    island.base.arguments.extend(["--attachments", "none"].map(str::to_owned));
+    island.base.start().await?;
+    linked_to(&mut island.away, &island.base).await?;
+    island.away.start().await?;
+    island.field.start().await?;
+    let bytes: Vec<u8> = (0..2_500u32).flat_map(|at| (at * at).to_le_bytes()).collect();
+    let file = island.directory.path().join("roof.jpg");
+    std::fs::write(&file, &bytes)?;
+    let file = file.to_str().context("a path of text")?;
+    let create = ["record", "create", "R-1", "--form", "visit", "state=open"];
+    island.away.run(&create).await?.ok()?;
+    island.away.run(&["attachment", "add", "R-1", "photo", file]).await?.ok()?;
+    photo(&island.base, FileState::LeftOut).await?;
+    photo(&island.field, FileState::Pending).await?;
+    let copy = island.directory.path().join("copy.jpg");
+    let path = copy.to_str().context("a path of text")?;
+    let get = ["attachment", "get", "R-1", "photo", "-o", path, "--over-radio", "--timeout", "50"];
+    island.field.run(&get).await?.ok()?;
+    ensure!(std::fs::read(&copy)? == bytes, "another file");
+    photo(&island.base, FileState::Here).await?;
+    for node in [&mut island.field, &mut island.base, &mut island.away] {
+        node.stop().await?;
+    }
+    Ok(())
+}
+
 /// Milliseconds that a node was on air.
 async fn used_ms(node: &Node) -> Result<u64> {
     let bridge = node.client()?.bridge().await?;

@@ -109,6 +109,9 @@ fn main() -> ExitCode {
         alone("islands::a_photo_that_is_asked_for_comes_over_radio", || {
             play(islands::a_photo_that_is_asked_for_comes_over_radio())
         }),
+        alone("islands::a_bridge_fetches_what_is_asked_for_over_radio", || {
+            play(islands::a_bridge_fetches_what_is_asked_for_over_radio())
+        }),
         alone("islands::two_on_a_line_hold_the_same", || {
             play(islands::two_on_a_line_hold_the_same())
         }),

@@ -92,7 +92,7 @@ pub(crate) struct Keeper {
     /// Who waits until nothing of a blob comes any more.
     leaving: HashMap<BlobId, oneshot::Sender<()>>,
     pub(super) tasks: JoinSet<Done>,
-    peers: HashSet<NodeId>,
+    pub(super) peers: HashSet<NodeId>,
     /// Peers that are known and not connected.
     absent: usize,
     started: Instant,
@@ -186,7 +186,7 @@ impl Keeper {
         self.want_pieces();
         self.show();
         let now_ms = self.now_ms();
-        let pieces = self.over.as_ref().and_then(|over| over.pieces.next_timeout_ms(now_ms));
+        let pieces = self.over.as_ref().and_then(|over| over.next_timeout_ms(now_ms));
         let retry = self.policy.next_timeout_ms(now_ms).into_iter().chain(pieces).min();
         let retry = retry.map(|ms| self.started + Duration::from_millis(ms));
         let scan = self.scan.is_none().then(|| self.scan_at());

@@ -23,6 +23,10 @@ use tracing::{debug, info, warn};
 use super::keeper::{self, Keeper};
 use crate::reads::{ReadError, Reads};
 
+/// How long a peer's question waits for a file that is fetched over IP for it, in milliseconds. Over radio a
+/// second question costs more than the wait.
+const HELD_MS: u64 = 60_000;
+
 /// What a keeper needs beside the rest where there is a radio.
 #[derive(Debug)]
 pub(crate) struct OverRadio {
@@ -43,11 +47,20 @@ pub(crate) enum FileNews {
     /// A session is over.
     Over(SessionId),
     /// A peer asks for a piece.
-    Asked { session: SessionId, token: u64, blob: BlobId, group: u32 },
+    Asked(Question),
     /// A slice came, of a piece of so many bytes.
     Slice { session: SessionId, total: usize, bytes: Vec<u8> },
     /// The piece that was asked for doesn't come.
     Lacked(SessionId),
+}
+
+/// A peer's question for a piece of a file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    session: SessionId,
+    token: u64,
+    blob: BlobId,
+    group: u32,
 }
 
 impl FileNews {
@@ -55,9 +68,12 @@ impl FileNews {
     pub(crate) fn of(effect: &Effect) -> Option<Self> {
         Some(match effect {
             Effect::FilePeer { session, peer } => Self::Peer(*session, *peer),
-            Effect::FileAsked { session, token, blob, group } => {
-                Self::Asked { session: *session, token: *token, blob: *blob, group: *group }
-            }
+            Effect::FileAsked { session, token, blob, group } => Self::Asked(Question {
+                session: *session,
+                token: *token,
+                blob: *blob,
+                group: *group,
+            }),
             Effect::FileSlice { session, total, bytes } => {
                 Self::Slice { session: *session, total: *total, bytes: bytes.clone() }
             }
@@ -74,11 +90,20 @@ pub(super) struct Over {
     pub(super) pieces: Pieces,
     /// Files of which it is being found out what lacks.
     reading: HashSet<BlobId>,
+    /// Questions for files that are fetched over IP for them, and until when they wait. At most one of each
+    /// session.
+    held: Vec<(Question, u64)>,
 }
 
 impl Over {
     pub(super) fn new(parts: OverRadio) -> Self {
-        Self { parts, pieces: Pieces::default(), reading: HashSet::new() }
+        Self { parts, pieces: Pieces::default(), reading: HashSet::new(), held: Vec::new() }
+    }
+
+    /// When, after `now_ms`, there is something to do without anything else happening.
+    pub(super) fn next_timeout_ms(&self, now_ms: u64) -> Option<u64> {
+        let held = self.held.iter().map(|(_, until_ms)| *until_ms);
+        self.pieces.next_timeout_ms(now_ms).into_iter().chain(held).min()
     }
 }
 
@@ -92,8 +117,9 @@ pub(super) enum Done {
     Lacks(BlobId, u64, Result<Vec<u32>, ShelfError>),
     /// It verified a piece of a file of so many bytes.
     Checked(BlobId, u64, u32, Result<TakenPiece, ShelfError>),
-    /// It had to tell a peer that a file of so many bytes, as claimed, lacks here.
-    Missing(SessionId, BlobId, u64),
+    /// It found that a piece can't be given, of a file of so many bytes, as claimed; none: no record names it,
+    /// or it is too long.
+    Missing(Question, Option<u64>),
     /// It lifted a mark.
     Unmarked(Result<(), ShelfError>),
 }
@@ -116,15 +142,43 @@ impl Keeper {
         self.spawn(claimed);
     }
 
-    /// Nobody asks for it any more.
+    /// It is whole, or nobody asks for it any more.
     pub(super) fn end_over_radio(&mut self, blob: BlobId) {
         let Some(over) = &mut self.over else { return };
+        let held: Vec<_> = over.held.extract_if(.., |(it, _)| it.blob == blob).collect();
         let was_asked = over.pieces.is_asked(&blob);
         over.pieces.forget(&blob);
         if was_asked {
             let shelf = self.parts.shelf.clone();
             self.spawn(async move { Done::Unmarked(shelf.mark_over_radio(blob, false).await) });
         }
+        held.into_iter().for_each(|(question, _)| self.give(question));
+    }
+
+    /// Answers a peer's question, if the piece is here.
+    fn give(&mut self, question: Question) {
+        let Some(over) = &self.over else { return };
+        let (shelf, reads) = (self.parts.shelf.clone(), self.parts.reads.clone());
+        let inbox = over.parts.inbox.clone();
+        let Question { session, token, blob, group } = question;
+        self.spawn(async move {
+            let claimed = claimed(reads, blob).await.filter(|size| *size <= FILE_MAX);
+            let piece = match claimed {
+                Some(_) => piece(&shelf, blob, group).await,
+                None => None,
+            };
+            if piece.is_none() {
+                return Done::Missing(question, claimed);
+            }
+            // The owner has ended otherwise: then nobody waits.
+            let _ = inbox.send(Input::FileGive { session, token, piece }.into()).await;
+            Done::Said
+        });
+    }
+
+    fn lack(&mut self, question: Question) {
+        let Question { session, token, .. } = question;
+        self.say(Input::FileGive { session, token, piece: None });
     }
 
     /// Some of it may have come over IP.
@@ -138,6 +192,7 @@ impl Keeper {
     pub(super) fn want_pieces(&mut self) {
         let now_ms = self.now_ms();
         let Some(over) = &mut self.over else { return };
+        let late: Vec<_> = over.held.extract_if(.., |(_, until_ms)| *until_ms <= now_ms).collect();
         let unknown: Vec<_> = over.pieces.unknown().collect();
         let mut wants = Vec::new();
         // What comes over IP doesn't come twice.
@@ -156,6 +211,7 @@ impl Keeper {
             let shelf = self.parts.shelf.clone();
             self.spawn(async move { Done::Lacks(blob, size, shelf.lacking(blob, size).await) });
         }
+        late.into_iter().for_each(|(question, _)| self.lack(question));
         for want in wants {
             let (session, blob) = (want.session, want.blob);
             debug!(
@@ -175,7 +231,10 @@ impl Keeper {
         let Some(over) = &mut self.over else { return };
         match news {
             FileNews::Peer(session, node) => over.pieces.up(session, node),
-            FileNews::Over(session) => over.pieces.down(&session),
+            FileNews::Over(session) => {
+                over.pieces.down(&session);
+                over.held.retain(|(question, _)| question.session != session);
+            }
             FileNews::Lacked(session) => over.pieces.lacked(&session, now_ms),
             FileNews::Slice { session, total, bytes } => {
                 let Some(piece) = over.pieces.slice(&session, total, &bytes) else { return };
@@ -185,21 +244,7 @@ impl Keeper {
                     Done::Checked(blob, size, piece.group, taken)
                 });
             }
-            FileNews::Asked { session, token, blob, group } => {
-                let (shelf, reads) = (self.parts.shelf.clone(), self.parts.reads.clone());
-                let inbox = over.parts.inbox.clone();
-                self.spawn(async move {
-                    let claimed = claimed(reads, blob).await.filter(|size| *size <= FILE_MAX);
-                    let piece = match claimed {
-                        Some(_) => piece(&shelf, blob, group).await,
-                        None => None,
-                    };
-                    let missing = claimed.filter(|_| piece.is_none());
-                    // The owner has ended otherwise: then nobody waits.
-                    let _ = inbox.send(Input::FileGive { session, token, piece }.into()).await;
-                    missing.map_or(Done::Said, |size| Done::Missing(session, blob, size))
-                });
-            }
+            FileNews::Asked(question) => self.give(question),
         }
         self.changed();
     }
@@ -248,11 +293,18 @@ impl Keeper {
                     Err(error) => warn!(%error, "a piece of a file could not be kept"),
                 }
             }
-            Done::Missing(session, blob, size) => {
-                let is_lacked = self.policy.held(&blob).is_none();
-                if is_lacked && over.pieces.may_fetch_for(&session, blob) {
+            Done::Missing(question, claimed) => {
+                let Question { session, blob, .. } = question;
+                let size = claimed.filter(|_| self.policy.held(&blob).is_none());
+                let size = size.filter(|_| over.pieces.may_fetch_for(&session, blob));
+                if let Some(size) = size {
                     debug!(blob = blob.short(), "a file is fetched for a peer on the radio");
                     self.policy.ask(blob, size);
+                }
+                if size.is_some() && self.parts.fetcher.is_some() && !self.peers.is_empty() {
+                    over.held.push((question, now_ms + HELD_MS));
+                } else {
+                    self.lack(question);
                 }
             }
         }
