@@ -1037,3 +1037,6 @@ impl Air {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
