@@ -109,7 +109,8 @@ async fn flood(python: &mut Python, destinations: &[String], air: &Air) -> Resul
             }
         }
         let (top, is_alone, is_bridge) = ([round as u8; 8], false, false);
-        let announce = Announce { tag, top, events: 9, is_alone, is_bridge };
+        let takes_broadcasts = true;
+        let announce = Announce { tag, top, events: 9, is_alone, is_bridge, takes_broadcasts };
         let app_data = hex(&announce.encode());
         let order = json!({"do": "strangers", "name": Service::Feed.to_string(),
             "count": STRANGERS, "app_data": app_data});

@@ -95,6 +95,7 @@ async fn begin(ceiling: Option<Ceiling>) -> Result<Attack> {
         ways: vec![Way { via, ceiling }],
         rns_config: None,
         meshlog: false,
+        broadcasts: true,
         resource_len_max: 1000,
     })?;
     let (from, to) = TcpStream::connect(("127.0.0.1", port)).await?.into_split();

@@ -6,6 +6,7 @@
 
 mod announces;
 mod bridge;
+mod broadcast;
 mod duty;
 mod hostile;
 mod islands;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
             "islands::a_record_leaves_by_radio_and_its_photo_waits",
             islands::a_record_leaves_by_radio_and_its_photo_waits,
         ),
+        trial("broadcast::an_rnsd_passes_them_on", broadcast::an_rnsd_passes_them_on),
         trial("lora::everything_passes_where_a_tenth_is_lost", lora::with_a_tenth_lost),
     ];
     let alone = |name: &str, test: fn() -> Result<()>| {
@@ -114,6 +116,9 @@ fn main() -> ExitCode {
         }),
         alone("islands::two_on_a_line_hold_the_same", || {
             play(islands::two_on_a_line_hold_the_same())
+        }),
+        alone("broadcast::a_record_reaches_two_nodes_by_one_packet", || {
+            play(broadcast::a_record_reaches_two_nodes_by_one_packet())
         }),
     ];
     // These take minutes, and are asked for.

@@ -45,6 +45,7 @@ impl Ours {
             ways: ways?,
             rns_config: rns_config.map(Path::to_owned),
             meshlog: true,
+            broadcasts: true,
             resource_len_max: RESOURCE_LEN_MAX,
         })?;
         Ok(Self { prns, reports, seen: Vec::new() })

@@ -22,8 +22,8 @@ pub use self::key::{
     ARCHIVE, ATTACHMENTS, ATTACHMENTS_MAX, CONNECTIONS_MAX, DATA_DIR, DHT, DHT_BOOTSTRAP, KEYS,
     Key, LAB, LAN, LAN_ONLY, LISTEN, LOG_DIR, LOG_FORMAT, LOG_LEVEL, MDNS, METERED, NAME, NETWORK,
     NETWORK_FILE, PEERS, PKARR_RELAYS, RATE_DOWN, RATE_UP, RELAY, RELAY_CA, RELAY_ONLY, RELAYS,
-    RETENTION, RNS, RNS_AIRTIME, RNS_BITRATE, RNS_CONFIG, RNS_FIRST, RNS_MESHLOG, STORE_MAX,
-    SYNC_INTERVAL, SYNC_JITTER,
+    RETENTION, RNS, RNS_AIRTIME, RNS_BITRATE, RNS_BROADCAST, RNS_CONFIG, RNS_FIRST, RNS_MESHLOG,
+    STORE_MAX, SYNC_INTERVAL, SYNC_JITTER,
 };
 use self::{
     key::Kind,
@@ -123,6 +123,8 @@ pub struct Config {
     pub rns_first: Vec<String>,
     /// Whether this node is a peer of meshlogd there: its events come in, this network's go out.
     pub rns_meshlog: bool,
+    /// Whether new small events go to all neighbours there at once, and are taken so.
+    pub rns_broadcast: bool,
     /// Bytes that the store may take on its disk; 0: as many as there are.
     pub store_max: u64,
     /// Which payloads of applications' own kinds are pruned when; empty: none.
@@ -326,6 +328,7 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
         rns_airtime: reading.one(&RNS_AIRTIME, parse_percent, || RNS_AIRTIME_DEFAULT)?,
         rns_first: reading.list(&RNS_FIRST, parse_kinds)?,
         rns_meshlog: reading.one(&RNS_MESHLOG, parse_switch, || false)?,
+        rns_broadcast: reading.one(&RNS_BROADCAST, parse_switch, || false)?,
         store_max: reading.one(&STORE_MAX, parse_store_max, || 0)?,
         retention: reading.list(&RETENTION, str::parse::<Rule>)?,
         attachments: match reading.list(&ATTACHMENTS, str::parse::<attachments::Rule>)? {

@@ -24,6 +24,7 @@ use mosaik_proto::{
 use mosaik_reticulum::{
     Via,
     airtime::{Ceiling, Channel, HOUR_MS},
+    cast::Seal,
     prns::{Prns, PrnsConfig, StartError, Way},
     stack::{Order, Peer, Report},
     station::{Kinds, OwnState, Queued, Station, StationConfig, Turn, Waiting},
@@ -101,6 +102,7 @@ impl Radio {
             ways: ways.into_iter().map(|via| Way { via, ceiling }).collect(),
             rns_config: config.rns_config.clone(),
             meshlog: config.rns_meshlog,
+            broadcasts: config.rns_broadcast,
             resource_len_max: if config.rns_meshlog { MESHLOG_RESOURCE_MAX } else { RESOURCE_MAX },
         };
         let (prns, reports) = Prns::start(stack)?;
@@ -116,6 +118,7 @@ impl Radio {
             share,
             bitrate,
             first: Kinds(config.rns_first.clone()),
+            seal: config.rns_broadcast.then(|| Seal::of(keys)),
             seed: rand::random(),
         });
         let (told, commands) = mpsc::unbounded_channel();
@@ -135,8 +138,9 @@ impl Radio {
 
 impl Carrier for Radio {
     fn carry(&mut self, effect: Effect) {
-        let is_of_session = matches!(effect, Effect::Send { .. } | Effect::Close { .. });
-        if is_of_session {
+        let is_ours =
+            matches!(effect, Effect::Send { .. } | Effect::Close { .. } | Effect::Broadcast { .. });
+        if is_ours {
             // The task ends with the carrier, and not before.
             let _ = self.told.send(Told::Effect(effect));
         }
@@ -311,6 +315,9 @@ impl Task {
                     airtime_used_ms: it.used_ms,
                     airtime_left_ms: it.left_ms,
                     queued: shown_queue(it.queued),
+                    broadcasts_sent: it.broadcasts_sent,
+                    broadcasts_heard: it.broadcasts_heard,
+                    broadcasts_refused: it.broadcasts_refused,
                 })
                 .collect(),
             meshlog: self.meshlog.as_ref().map(|it| it.show(now_ms)),

@@ -524,6 +524,15 @@ pub struct BridgeInterface {
     pub airtime_left_ms: Option<u64>,
     /// What waits to be sent.
     pub queued: BridgeQueue,
+    /// Events that went to all neighbours at once, since the start; those sent again count again.
+    #[serde(default)]
+    pub broadcasts_sent: u64,
+    /// Events that were heard so.
+    #[serde(default)]
+    pub broadcasts_heard: u64,
+    /// Broadcasts that were not of this network, or made no sense.
+    #[serde(default)]
+    pub broadcasts_refused: u64,
 }
 
 /// What waits to be sent over radio, the most urgent class first.

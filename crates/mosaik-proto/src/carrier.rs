@@ -12,6 +12,7 @@ use mosaik_core::{
     event::Draft,
     feed::Tip,
     id::{AuthorId, BlobId, NodeId},
+    run::VerifiedRun,
 };
 
 use crate::{
@@ -163,6 +164,21 @@ pub enum Input {
         /// What its carrier knows.
         island: Island,
     },
+    /// Whether what this node broadcasts over radio is heard by some there.
+    Broadcasting(bool),
+    /// A run came by broadcast over radio, verified.
+    Overheard {
+        /// Of whom to ask for what lacks before it, if of anybody.
+        session: Option<SessionId>,
+        /// What.
+        run: VerifiedRun,
+    },
+    /// The peer of a session over radio holds what this node lacks, though nothing comes: it is to be
+    /// compared.
+    Behind {
+        /// Which session.
+        session: SessionId,
+    },
     /// A frame came and was decoded, a run in it verified.
     Frame {
         /// Where.
@@ -303,6 +319,11 @@ pub enum Effect {
         frame: Vec<u8>,
         /// Whether it is data that was asked for. Where not all fits, what is told goes first.
         is_asked: bool,
+    },
+    /// Broadcast a run over radio, to all that take such.
+    Broadcast {
+        /// The frame that it would be.
+        frame: Vec<u8>,
     },
     /// The other's proof holds: gossip may be offered to it and taken from it.
     Opened {

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ed25519_dalek::SigningKey;
 use mosaik_core::{
     event::Draft,
-    feed::Ledger,
+    feed::{Ledger, Tip},
     hlc::SKEW_MAX_MS,
     id::{AuthorId, NodeId},
     key::NetworkKeys,
@@ -127,6 +127,10 @@ pub struct Replica {
     on_air: Option<OnAir>,
     /// Authors of whom something came over radio.
     home: BTreeSet<AuthorId>,
+    /// Whether some hear what this node broadcasts over radio.
+    is_broadcasting: bool,
+    /// What came so in this batch.
+    overheard: BTreeSet<(AuthorId, Tip)>,
     synced_strict_ms: Option<u64>,
     synced_ms: Option<u64>,
     again: u64,
@@ -215,6 +219,8 @@ impl Replica {
             twins_told: BTreeSet::new(),
             on_air: None,
             home: BTreeSet::new(),
+            is_broadcasting: false,
+            overheard: BTreeSet::new(),
             synced_strict_ms: None,
             synced_ms: None,
             again: 0,
@@ -284,6 +290,19 @@ impl Replica {
             Input::Island { session, island } => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.set_island(island);
+                }
+            }
+            Input::Broadcasting(on) => self.is_broadcasting = on,
+            Input::Overheard { session, run } => {
+                self.on_overheard(now, session, &run, ledger, effects, &mut notices)?;
+            }
+            Input::Behind { session } => {
+                self.again += 1;
+                let token = self.again;
+                let (session, mut shared) =
+                    self.session(now, session, ledger, effects, &mut notices);
+                if let Some(session) = session {
+                    session.compare(token, &mut shared);
                 }
             }
             Input::Way { session, way } => {

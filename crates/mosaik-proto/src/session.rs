@@ -31,7 +31,7 @@ use self::{
 };
 pub(crate) use self::{
     declines::Declines,
-    runs::{News, settle_claims},
+    runs::{BROADCAST_RUN_MAX, News, event_run, settle_claims},
 };
 use crate::{
     Fault,

@@ -17,7 +17,7 @@ use mosaik_core::{feed::Tip, id::AuthorId};
 /// them. A guess: more than an island has airtime for.
 const HELD_MAX: usize = 1024;
 
-/// What a carrier knows of the bridges around a session over radio.
+/// What a carrier knows of those around a session over radio.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Island {
     /// Whether the session's peer is a bridge.
@@ -26,6 +26,8 @@ pub struct Island {
     pub bridges: Vec<Vec<u8>>,
     /// How long who isn't first waits, in milliseconds: twice what an event and its answer take.
     pub wait_ms: u64,
+    /// Whether the peer hears what this node broadcasts, and asks for what it lacks.
+    pub hears_broadcasts: bool,
 }
 
 impl Island {

@@ -18,6 +18,7 @@
 
 pub mod airtime;
 pub mod announce;
+pub mod cast;
 pub mod codec;
 pub mod meshlog;
 #[cfg(feature = "prns")]

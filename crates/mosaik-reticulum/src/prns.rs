@@ -74,7 +74,7 @@ use personal_rns::{
     },
     units::ByteLimit,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug, error};
 
 pub use self::{
@@ -110,6 +110,9 @@ const ORDERS_MAX: usize = 1024;
 /// Reports that wait for the node at most, besides those that wait for them.
 const REPORTS_MAX: usize = 64;
 
+/// Broadcasts that wait for an interface at most.
+const BROADCASTS_MAX: usize = 16;
+
 /// Bytes that have come and wait for the node at most. Above, the link that they came on is closed.
 const INBOUND_MAX: usize = 8 << 20;
 
@@ -127,6 +130,8 @@ pub struct PrnsConfig {
     pub rns_config: Option<PathBuf>,
     /// Whether this node has the destination `meshlog.sync` too.
     pub meshlog: bool,
+    /// Whether broadcasts are sent and taken.
+    pub broadcasts: bool,
     /// Bytes of a Resource that comes in, uncompressed, at most; at most [`RESOURCE_LEN_LIMIT`].
     pub resource_len_max: usize,
 }
@@ -217,7 +222,7 @@ impl Prns {
     /// Carries out an order. Never waits.
     ///
     /// Where more orders wait than may: a `Send` or a `Close` closes its link, an `Open` is answered
-    /// by `Unreachable`, and an `Announce` isn't made.
+    /// by `Unreachable`, and an `Announce` or a `Broadcast` isn't made.
     pub fn carry(&self, order: Order) {
         if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,6 +285,11 @@ enum Event {
         app_data: Vec<u8>,
         hops: u8,
         from: InterfaceId,
+    },
+    /// A broadcast was heard.
+    Overheard {
+        interface: Interface,
+        bytes: Vec<u8>,
     },
     /// An inbound link is up.
     Established {
@@ -352,6 +362,7 @@ impl Stack {
                 .collect(),
             peers: Arc::default(),
             full: Arc::new(AtomicBool::new(false)),
+            broadcasts: self.config.broadcasts.then(|| broadcast::Sender::new(BROADCASTS_MAX)),
             events: events.clone(),
         };
         let waiting = Arc::new(AtomicUsize::new(0));

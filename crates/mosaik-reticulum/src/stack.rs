@@ -5,6 +5,7 @@
 //! - An [`Order::Send`] is answered once, by [`Report::Sent`] with its token; a link's answers come
 //!   before its [`Report::Down`].
 //! - Each [`Report::Up`] is followed by one [`Report::Down`], whichever end closed the link.
+//! - A broadcast is acknowledged by nobody, may be lost, and goes one hop. What came may be of anybody.
 //! - Packets of a link may be lost and may be overtaken by others. Resources arrive whole or not at
 //!   all, and at most one of a link and direction is under way.
 
@@ -19,6 +20,9 @@ use mosaik_proto::carrier::Role;
 /// An announce has 167 bytes besides it, and 16 more on each transport hop: with 317 it still fits
 /// the 500 bytes of every interface, with 285 an announce with a ratchet does too.
 pub const APP_DATA_MAX: usize = 285;
+
+/// Bytes of a broadcast at most: what a packet carries on every interface.
+pub const BROADCAST_MAX: usize = 464;
 
 /// An RNS identity's hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,6 +85,13 @@ pub enum Order {
         /// What the answer is recognised by.
         token: u64,
         /// What is sent, at least one byte.
+        bytes: Vec<u8>,
+    },
+    /// One packet to all who hear it. Not answered.
+    Broadcast {
+        /// On which interface.
+        interface: Interface,
+        /// At most [`BROADCAST_MAX`] bytes; longer ones are not sent.
         bytes: Vec<u8>,
     },
     /// Closes a link. Answered by `Down`, if there was one.
@@ -146,6 +157,13 @@ pub enum Report {
         /// Over which link.
         link: Link,
         /// What.
+        bytes: Vec<u8>,
+    },
+    /// A broadcast was heard, of whomever.
+    Overheard {
+        /// Where.
+        interface: Interface,
+        /// What: at most [`BROADCAST_MAX`] bytes.
         bytes: Vec<u8>,
     },
     /// What became of an `Order::Send`.

@@ -12,6 +12,7 @@
 //!
 //! Source: FORMAT.md beside this crate.
 
+mod casting;
 mod lent;
 mod link;
 mod queue;
@@ -30,13 +31,14 @@ use mosaik_proto::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use self::{
+    casting::Casting,
+    link::{Due, Gone, LinkState},
+    queue::Class,
+};
 pub use self::{
     lent::{Airtime, On},
     queue::{Kinds, Queued, Waiting},
-};
-use self::{
-    link::{Due, Gone, LinkState},
-    queue::Class,
 };
 use crate::{
     airtime::{
@@ -44,6 +46,7 @@ use crate::{
         LINK_REQUEST_LEN, Shares, link_packet_len, resource_len,
     },
     announce::{Announce, LEN_MAX},
+    cast::{Held, Seal},
     stack::{Interface, Link, Order, Outcome, Peer, Report, Service},
     stream::{ACK_TOKEN, Pace, RESOURCE_FROM, RESOURCE_MAX},
 };
@@ -128,6 +131,8 @@ pub struct StationConfig {
     pub bitrate: Option<u32>,
     /// Of what is asked for, what goes first.
     pub first: Kinds,
+    /// What broadcasts are sealed with; none: nothing is broadcast, and none is taken.
+    pub seal: Option<Seal>,
     /// Where chance begins.
     pub seed: u64,
 }
@@ -172,12 +177,15 @@ struct Air {
     /// Dials in a row that led nowhere, and until when others wait for that: the channel may be full.
     failures: u32,
     retry_ms: u64,
+    casting: Casting,
 }
 
 /// A peer that was heard.
 #[derive(Debug)]
 struct Heard {
     announce: Announce,
+    /// What it holds, presumably: what it announced, and what was broadcast since.
+    presumed: Option<[u8; 8]>,
     heard_ms: u64,
     /// How many of its announces in a row differed from what this node held.
     differed: u32,
@@ -194,6 +202,12 @@ struct Heard {
     sought: u32,
     /// When the next one may be.
     seek_ms: u64,
+}
+
+impl Heard {
+    fn likely_top(&self) -> [u8; 8] {
+        self.presumed.unwrap_or(self.announce.top)
+    }
 }
 
 /// What decides on dials over one interface.
@@ -216,9 +230,13 @@ pub struct Station {
     own_top: [u8; 8],
     own_events: u64,
     own_changed_ms: u64,
+    /// The hash before that change.
+    top_before: [u8; 8],
     is_bridge: bool,
     /// As it was told last.
     on_air: Option<OnAir>,
+    /// Whether the replica was told that some hear broadcasts.
+    is_broadcasting: bool,
     airs: BTreeMap<Interface, Air>,
     peers: BTreeMap<Peer, Heard>,
     links: BTreeMap<Link, LinkState>,
@@ -245,6 +263,12 @@ pub struct InterfaceStatus {
     pub bitrate: Option<u32>,
     /// What waits, by class.
     pub queued: Queued,
+    /// Events that this node has broadcast there, those sent again too.
+    pub broadcasts_sent: u64,
+    /// Events that were heard so.
+    pub broadcasts_heard: u64,
+    /// Broadcasts that were nothing of this network's, or made no sense.
+    pub broadcasts_refused: u64,
 }
 
 /// One peer, for people.
@@ -273,8 +297,10 @@ impl Station {
             own_top: [0; 8],
             own_events: 0,
             own_changed_ms: 0,
+            top_before: [0; 8],
             is_bridge: false,
             on_air: None,
+            is_broadcasting: false,
             airs: BTreeMap::new(),
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -287,12 +313,14 @@ impl Station {
 
     /// What the node holds now.
     pub fn set_state(&mut self, held: OwnState, now_ms: u64) {
-        if self.own_top != held.top[..8] {
-            self.own_changed_ms = now_ms;
-        }
+        let before = self.own_top;
         self.own_top.copy_from_slice(&held.top[..8]);
         self.own_events = held.events;
         self.is_bridge = held.is_bridge;
+        if self.own_top != before {
+            (self.own_changed_ms, self.top_before) = (now_ms, before);
+            self.presume(now_ms);
+        }
     }
 
     /// Stays silent from now on, or speaks again. Sessions are the replica's to end.
@@ -370,6 +398,9 @@ impl Station {
                     }
                 }
             }
+            Report::Overheard { interface, bytes } => {
+                self.on_overheard(interface, bytes, now_ms, turn);
+            }
             Report::Down { link, reason } => self.on_down(link, &reason, now_ms, turn),
             Report::Heard { .. } | Report::Up { .. } | Report::Unreachable { .. } => {}
         }
@@ -410,6 +441,7 @@ impl Station {
             lonely: 0,
             failures: 0,
             retry_ms: 0,
+            casting: Casting::default(),
         });
         if is_online && !air.is_online {
             air.next_announce_ms = air.next_announce_ms.max(now_ms) + wait_ms;
@@ -459,6 +491,7 @@ impl Station {
         }
         let heard = self.peers.entry(peer).or_insert(Heard {
             announce,
+            presumed: None,
             heard_ms: now_ms,
             differed: 0,
             hops,
@@ -473,9 +506,16 @@ impl Station {
         });
         (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
             (announce, now_ms, hops, interface);
+        heard.presumed = None;
         heard.differed = if announce.top == self.own_top { 0 } else { heard.differed + 1 };
         heard.is_back |= gone.is_some();
         heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
+        // With a link no other is opened: what lacks though nothing comes over it is said.
+        let is_linked = self.links.values().any(|it| it.peer == Some(peer) && it.session.is_some());
+        if self.config.seal.is_some() && announce.takes_broadcasts && is_linked && hops <= 1 {
+            let held = Held { top: announce.top, events: announce.events };
+            self.on_held(peer, held, now_ms);
+        }
     }
 
     /// What decides on dials, for each interface.
@@ -540,6 +580,10 @@ impl Station {
         };
         let binding = link.0.to_vec();
         turn.inputs.push(Input::Linked { session, peer: node_of(peer), role, binding, radio });
+        // A replica that was built anew doesn't know it any more.
+        if self.is_broadcasting {
+            turn.inputs.push(Input::Broadcasting(true));
+        }
     }
 
     fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
@@ -618,6 +662,7 @@ impl Station {
                 }
             }
             Effect::Close { session, bye } => self.close(session, bye, now_ms, turn),
+            Effect::Broadcast { frame } => self.on_broadcast(&frame, now_ms),
             _ => {}
         }
     }
@@ -646,8 +691,14 @@ impl Station {
         }
     }
 
-    /// Tells the sessions over an interface which bridges are heard there, where that has changed.
+    /// Tells the sessions over an interface which bridges are heard there, and who hears broadcasts, where
+    /// that has changed.
     fn tell_islands(&mut self, now_ms: u64, turn: &mut Turn) {
+        let hearers = self.hearers(now_ms);
+        if self.is_broadcasting == hearers.is_empty() {
+            self.is_broadcasting = !hearers.is_empty();
+            turn.inputs.push(Input::Broadcasting(self.is_broadcasting));
+        }
         let is_there = |heard: &Heard| heard.heard_ms + BRIDGE_LASTS_MS > now_ms;
         let bridges: Vec<(Interface, Peer)> = self
             .peers
@@ -669,6 +720,9 @@ impl Station {
                 bridges: here.iter().map(|bridge| bridge.0.to_vec()).collect(),
                 // An event and its answer, after those to whom the other bridge has links as well.
                 wait_ms: if here.is_empty() { 0 } else { 2 * state.pace.packet_ms * (count + 1) },
+                hears_broadcasts: hearers
+                    .get(&state.interface)
+                    .is_some_and(|peers| peers.contains(&peer)),
             };
             if state.island != island {
                 state.island = island.clone();
@@ -684,6 +738,7 @@ impl Station {
         self.close_links(now_ms, turn);
         self.announce(now_ms, turn);
         self.dial(now_ms, turn);
+        self.broadcast(now_ms, turn);
         self.transmit(now_ms, turn);
     }
 
@@ -713,11 +768,13 @@ impl Station {
             events: self.own_events,
             is_alone: self.sessions.is_empty(),
             is_bridge: self.is_bridge,
+            takes_broadcasts: self.config.seal.is_some(),
         };
         if self.is_paused {
             return;
         }
         let jitter_ms = self.rng.random_range(0..ANNOUNCE_EVERY_MS / 6);
+        let (seals, own_changed_ms) = (self.config.seal.is_some(), self.own_changed_ms);
         let mut is_due = false;
         for air in self.airs.values_mut().filter(|air| air.is_online) {
             let cost_ms = air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
@@ -726,6 +783,9 @@ impl Station {
             let has_changed = air.announced.is_some_and(is_news);
             let pause_ms = ANNOUNCE_PAUSE * cost_ms;
             let changed_ms = air.announced_ms.filter(|_| has_changed).map(|ms| ms + pause_ms);
+            // What is broadcast first needs no announce.
+            let settled_ms = if seals { own_changed_ms + 4 * air.unit_ms() } else { 0 };
+            let changed_ms = changed_ms.map(|ms| ms.max(settled_ms));
             air.next_announce_ms =
                 changed_ms.map_or(air.next_announce_ms, |ms| ms.min(air.next_announce_ms));
             is_due |= air.next_announce_ms <= now_ms
@@ -800,7 +860,7 @@ impl Station {
             let (theirs, own) = (heard.announce.events, self.own_events);
             let lacks = theirs == own || heard.announce.is_alone || heard.differed > DIFFERS;
             let gives = theirs > own || (lacks && heard.heard_ms >= self.own_changed_ms);
-            let is_needless = heard.announce.top == self.own_top || !(is_first || gives);
+            let is_needless = heard.likely_top() == self.own_top || !(is_first || gives);
             if is_needless && !self.is_seeking {
                 continue;
             }
@@ -878,7 +938,9 @@ impl Station {
             .airs
             .values()
             .map(|air| air.begins_at_ms(ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms.max(now_ms)));
-        let own = dials.chain(announces).filter(|_| !self.is_paused);
+        let casts = self.airs.values().map(|air| air.next_cast_ms(now_ms));
+        let casts = casts.filter(|_| self.config.seal.is_some());
+        let own = dials.chain(announces).chain(casts).filter(|_| !self.is_paused);
         links.chain(own).flatten().min()
     }
 
@@ -896,6 +958,9 @@ impl Station {
                 left_ms: air.budget.left_ms(now_ms),
                 bitrate: Some(air.bitrate).filter(|bits| *bits < RADIO_BITRATE_MAX),
                 queued,
+                broadcasts_sent: air.casting.sent,
+                broadcasts_heard: air.casting.heard,
+                broadcasts_refused: air.casting.refused,
             }
         };
         self.airs.iter().map(status).collect()

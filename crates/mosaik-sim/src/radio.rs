@@ -27,6 +27,7 @@ use mosaik_proto::{
 };
 use mosaik_reticulum::{
     airtime::{Ceiling, Channel, HOUR_MS},
+    cast::Seal,
     stack::{Interface, Report},
     station::{Kinds, OwnState, Station, StationConfig, Turn},
 };
@@ -66,6 +67,8 @@ pub struct Setup {
     pub share: u32,
     /// Whether somebody else is there who asks for all that costs others airtime.
     pub is_flooded: bool,
+    /// Nodes that broadcast what is new, and take what is.
+    pub broadcasting: Vec<usize>,
     /// Where chance begins.
     pub seed: u64,
 }
@@ -75,7 +78,26 @@ impl Setup {
     pub fn pair(channel: Channel, bitrate: u32, seed: u64) -> Self {
         let (loss, share, is_flooded) = (0, 1000, false);
         let (deaf, online, mute) = (Vec::new(), Vec::new(), Vec::new());
-        Self { nodes: 2, channel, bitrate, loss, deaf, online, mute, share, is_flooded, seed }
+        let (nodes, broadcasting) = (2, Vec::new());
+        Self {
+            nodes,
+            channel,
+            bitrate,
+            loss,
+            deaf,
+            online,
+            mute,
+            share,
+            is_flooded,
+            broadcasting,
+            seed,
+        }
+    }
+
+    /// So many nodes, of which all broadcast, or none does.
+    pub fn with_nodes(self, nodes: usize, broadcasts: bool) -> Self {
+        let broadcasting = if broadcasts { (0..nodes).collect() } else { Vec::new() };
+        Self { nodes, broadcasting, ..self }
     }
 }
 
@@ -126,6 +148,7 @@ impl Node {
             share: setup.share,
             bitrate: Some(setup.bitrate),
             first: Kinds::default(),
+            seal: setup.broadcasting.contains(&index).then(|| Seal::of(&keys)),
             seed: rng.random(),
         };
         // As a node has it: none where it may always send.
@@ -144,6 +167,13 @@ impl Node {
             token: 0,
             next_ms: None,
         }
+    }
+}
+
+/// Counts the events of a frame that is said over radio.
+fn note_said(said: &mut BTreeMap<AuthorId, u64>, frame: &[u8], hasher: &Hasher) {
+    if let Ok(Message::Run(run)) = Message::decode(&frame[4..], hasher) {
+        *said.entry(run.author()).or_default() += run.events().len() as u64;
     }
 }
 
@@ -177,7 +207,7 @@ impl Island {
         let mut rng = ChaCha8Rng::seed_from_u64(setup.seed);
         let nodes = (0..setup.nodes).map(|index| Node::new(setup, index, 0, &mut rng)).collect();
         let air = Air::new(setup.channel, setup.loss, setup.deaf.clone());
-        let hostile = setup.is_flooded.then(|| Hostile::new(setup.nodes, keys().radio));
+        let hostile = setup.is_flooded.then(|| Hostile::new(setup.nodes, &keys()));
         let mut island = Self {
             setup: setup.clone(),
             nodes,
@@ -270,6 +300,12 @@ impl Island {
     pub fn progress(&self, node: usize) -> (Progress, usize) {
         let replica = &self.nodes[node].replica;
         (replica.progress(self.now()), replica.open_peers())
+    }
+
+    /// Events that a node heard by broadcast.
+    pub fn overheard(&self, node: usize) -> u64 {
+        let interfaces = self.nodes[node].station.interfaces(self.now_ms);
+        interfaces.iter().map(|it| it.broadcasts_heard).sum()
     }
 
     /// How many branches of another's feed a node holds.
@@ -496,18 +532,16 @@ impl Island {
         node.station.set_state(OwnState { top, events, is_bridge }, self.now_ms);
         let mut turn = Turn::default();
         for effect in effects {
+            if let Effect::Broadcast { frame } = &effect {
+                note_said(&mut self.said, frame, &self.hasher);
+            }
             if let Effect::Send { session, frame, .. } = &effect {
                 match self.internet.send(*session, index, frame, self.now_ms) {
                     true => {
                         let (session, bytes) = (*session, frame.len());
                         turn.inputs.push(Input::Sent { session, bytes });
                     }
-                    false => {
-                        if let Ok(Message::Run(run)) = Message::decode(&frame[4..], &self.hasher) {
-                            let events = run.events().len() as u64;
-                            *self.said.entry(run.author()).or_default() += events;
-                        }
-                    }
+                    false => note_said(&mut self.said, frame, &self.hasher),
                 }
             }
             node.station.handle_effect(effect, self.now_ms, &mut turn);

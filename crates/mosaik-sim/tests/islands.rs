@@ -172,7 +172,7 @@ fn nobody_sends_more_than_its_share_of_any_hour() {
 fn two_bridges_bring_in_hardly_more_than_one() {
     // Chance makes single ones up to 2.5: fewer seeds would say little.
     let seeds = 60;
-    let one = |seed| cases::crossings(SF8, seed).unwrap_or_else(|| panic!("seed {seed}"));
+    let one = |seed| cases::crossings(SF8, seed, false).unwrap_or_else(|| panic!("seed {seed}"));
     let all: Vec<f64> = (0..seeds).map(one).collect();
     let mean = all.iter().sum::<f64>() / seeds as f64;
     assert!(mean <= 1.2, "{mean}: {all:?}");

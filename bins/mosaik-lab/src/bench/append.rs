@@ -96,6 +96,7 @@ pub(super) fn config(data_dir: PathBuf) -> Config {
         rns_airtime: Percent(100),
         rns_first: Vec::new(),
         rns_meshlog: false,
+        rns_broadcast: false,
         store_max: 0,
         retention: Vec::new(),
         attachments: Vec::new(),

@@ -18,6 +18,8 @@ use super::{Run, figure::Figure};
 const SEEDS: u64 = 20;
 /// The same of hours, which take longer.
 const HOUR_SEEDS: u64 = 4;
+/// The same of a new event at each of many nodes.
+const TURN_SEEDS: u64 = 8;
 /// Bits a second of a slow line, and of LoRa at 125 kHz and 4/5.
 const LINE: u32 = 1_200;
 const SF8: u32 = 3_125;
@@ -51,7 +53,11 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
             Figure::new("radio", format!("{nodes} idle nodes SF8"), "air_percent", share, "%");
         run.report.add_all(&[idle.at_most(percent)]);
     }
-    let crossings: Option<Vec<f64>> = (0..SEEDS).map(|seed| cases::crossings(SF8, seed)).collect();
+    for nodes in [5, 9] {
+        one_in_turn(run, nodes)?;
+    }
+    let crossings: Option<Vec<f64>> =
+        (0..SEEDS).map(|seed| cases::crossings(SF8, seed, false)).collect();
     let crossings = crossings.context(UNMET)?.iter().sum::<f64>() / SEEDS as f64;
     let case = "2 bridges, an event from outside";
     run.report.add_all(&[Figure::new("radio", case, "crossings", crossings, "").at_most(1.2)]);
@@ -59,6 +65,29 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
         hours(run, share, "idle", Load::Idle, false)?;
         hours(run, share, "too much to say", Load::TooMuch, false)?;
         hours(run, share, "the same, flooded", Load::TooMuch, true)?;
+    }
+    Ok(())
+}
+
+/// A new event at each of some linked nodes in turn, by links and by broadcast: the mean of some seeds.
+fn one_in_turn(run: &mut Run, nodes: usize) -> Result<()> {
+    for (way, broadcasts) in [("links", false), ("broadcast", true)] {
+        for (lost, loss) in [("", 0), (", 10 % lost", 100)] {
+            let one = |seed| {
+                let setup = Setup { loss, ..pair(SF8, seed).with_nodes(nodes, broadcasts) };
+                cases::one_in_turn(&setup)
+            };
+            let all: Option<Vec<cases::Synced>> = (0..TURN_SEEDS).map(one).collect();
+            let all = all.context(UNMET)?;
+            let mean =
+                |of: fn(&cases::Synced) -> u64| all.iter().map(of).sum::<u64>() / all.len() as u64;
+            let case = format!("{nodes} nodes SF8, an event by {way}{lost}");
+            run.report.add_all(&[
+                figure(&case, "bytes", mean(|it| it.bytes), "B"),
+                figure(&case, "air_ms", mean(|it| it.air_ms), "ms"),
+                figure(&case, "took_ms", mean(|it| it.took_ms), "ms"),
+            ]);
+        }
     }
     Ok(())
 }

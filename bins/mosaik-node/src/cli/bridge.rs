@@ -39,6 +39,10 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
         "FILES",
     ];
     print_table(heading, &interfaces)?;
+    for it in bridge.interfaces.iter().filter(|it| it.broadcasts_sent + it.broadcasts_heard > 0) {
+        let (sent, heard) = (it.broadcasts_sent, it.broadcasts_heard);
+        print(format!("broadcast on {}: {sent} events sent, {heard} heard", it.name))?;
+    }
     print("")?;
     if let Some(meshlog) = &bridge.meshlog {
         show_meshlog(meshlog)?;

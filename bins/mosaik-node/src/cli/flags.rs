@@ -109,6 +109,9 @@ pub(crate) struct RunFlags {
     /// Be a peer of meshlogd there: take its events, and give it those of this network
     #[arg(long, requires = "rns", help_heading = NODE)]
     rns_meshlog: bool,
+    /// Send new small events to all neighbours there at once: for three nodes or more on one channel
+    #[arg(long, requires = "rns", help_heading = NODE)]
+    rns_broadcast: bool,
     /// Bytes that the store may take on its disk [default: no limit]
     #[arg(long, value_name = "BYTES", help_heading = NODE)]
     store_max: Option<String>,
@@ -173,6 +176,7 @@ impl RunFlags {
             rns_airtime: self.rns_airtime.or(weaker.rns_airtime),
             rns_first: either(self.rns_first, weaker.rns_first),
             rns_meshlog: self.rns_meshlog || weaker.rns_meshlog,
+            rns_broadcast: self.rns_broadcast || weaker.rns_broadcast,
             store_max: self.store_max.or(weaker.store_max),
             retention: either(self.retention, weaker.retention),
             attachments: either(self.attachments, weaker.attachments),
@@ -200,7 +204,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         true => vec!["true".to_owned()],
         false => wanted(run.no_relay, &run.relay),
     };
-    let said: [(&config::Key, Vec<String>); 37] = [
+    let said: [(&config::Key, Vec<String>); 38] = [
         (&config::DATA_DIR, path(&place.data_dir)),
         (&config::NETWORK, text(&place.network)),
         (&config::NETWORK_FILE, path(&place.network_file)),
@@ -230,6 +234,7 @@ pub(crate) fn layer(place: &Place, run: &RunFlags) -> Layer {
         (&config::RNS_AIRTIME, text(&run.rns_airtime)),
         (&config::RNS_FIRST, run.rns_first.clone()),
         (&config::RNS_MESHLOG, switch(run.rns_meshlog, "true")),
+        (&config::RNS_BROADCAST, switch(run.rns_broadcast, "true")),
         (&config::STORE_MAX, text(&run.store_max)),
         (&config::RETENTION, run.retention.clone()),
         (&config::ATTACHMENTS, run.attachments.clone()),

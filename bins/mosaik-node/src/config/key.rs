@@ -88,6 +88,8 @@ pub const RNS_AIRTIME: Key = key("rns_airtime", "MOSAIK_RNS_AIRTIME", Kind::Text
 pub const RNS_FIRST: Key = key("rns_first", "MOSAIK_RNS_FIRST", Kind::List);
 /// Whether this node is a peer of meshlogd there.
 pub const RNS_MESHLOG: Key = key("rns_meshlog", "MOSAIK_RNS_MESHLOG", Kind::Switch);
+/// Whether new events go to all neighbours there at once.
+pub const RNS_BROADCAST: Key = key("rns_broadcast", "MOSAIK_RNS_BROADCAST", Kind::Switch);
 /// Bytes that the store may take.
 pub const STORE_MAX: Key = key("store_max", "MOSAIK_STORE_MAX", Kind::Number);
 /// Which payloads are pruned when.
@@ -106,7 +108,7 @@ pub const LOG_FORMAT: Key = key("log_format", "MOSAIK_LOG_FORMAT", Kind::Text);
 pub const LOG_DIR: Key = old_key("log_dir", "MOSAIK_LOG_DIR", "LOG_DIR", Kind::Text);
 
 /// All settings, in the order in which they are shown.
-pub const KEYS: [&Key; 37] = [
+pub const KEYS: [&Key; 38] = [
     &DATA_DIR,
     &NETWORK,
     &NETWORK_FILE,
@@ -136,6 +138,7 @@ pub const KEYS: [&Key; 37] = [
     &RNS_AIRTIME,
     &RNS_FIRST,
     &RNS_MESHLOG,
+    &RNS_BROADCAST,
     &STORE_MAX,
     &RETENTION,
     &ATTACHMENTS,

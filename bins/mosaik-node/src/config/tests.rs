@@ -3,7 +3,7 @@
 use super::*;
 
 /// For each setting two values that are not the default.
-const SAMPLES: [(&str, &str, &str); 35] = [
+const SAMPLES: [(&str, &str, &str); 36] = [
     ("data_dir", "/a", "/b"),
     ("name", "hq", "team"),
     ("listen", "0.0.0.0:4242", "[::]:4343"),
@@ -31,6 +31,7 @@ const SAMPLES: [(&str, &str, &str); 35] = [
     ("rns_airtime", "1%", "100%"),
     ("rns_first", "alert", "alert.*"),
     ("rns_meshlog", "true", "false"),
+    ("rns_broadcast", "true", "false"),
     ("store_max", "3000000", "0"),
     ("retention", "x:5d", "y.*:1GB"),
     ("attachments", "none", "photo:20MB"),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mosaik_api::document::{Bridge, BridgeMeshlog, BridgeWaiting};
+use mosaik_api::document::{Bridge, BridgeInterface, BridgeMeshlog, BridgeWaiting};
 
 /// All of it.
 pub(super) fn text(bridge: &Bridge) -> String {
@@ -43,6 +43,14 @@ fn radio(bridge: &Bridge, text: &mut String) {
     metric("radio_airtime_used_ms", "gauge", used, text);
     let left = all.iter().filter_map(|it| Some((of(&it.name), it.airtime_left_ms?)));
     metric("radio_airtime_left_ms", "gauge", left, text);
+    for (name, number) in [
+        ("sent", (|it| it.broadcasts_sent) as fn(&BridgeInterface) -> u64),
+        ("heard", |it| it.broadcasts_heard),
+        ("refused", |it| it.broadcasts_refused),
+    ] {
+        let values = all.iter().map(|it| (of(&it.name), number(it)));
+        metric(&format!("radio_broadcasts_{name}_total"), "counter", values, text);
+    }
     let waiting = |of: fn(&BridgeWaiting) -> u64| {
         all.iter().flat_map(move |it| {
             let queued = &it.queued;
@@ -94,7 +102,7 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mosaik_api::document::{BridgeInterface, BridgeQueue};
+    use mosaik_api::document::BridgeQueue;
 
     use super::*;
 
@@ -110,6 +118,9 @@ mod tests {
                 news: BridgeWaiting { events: 2, bytes: 518 },
                 ..BridgeQueue::default()
             },
+            broadcasts_sent: 1,
+            broadcasts_heard: 9,
+            broadcasts_refused: 0,
         };
         let identity = Some("00".repeat(16));
         let bridge = Bridge { identity, interfaces: vec![interface], ..Bridge::default() };
@@ -117,6 +128,8 @@ mod tests {
         let has = |line: &str| text.lines().any(|it| it == line);
         assert!(has(r#"mosaik_radio_online{interface="pipe:say \"a\""} 1"#), "{text}");
         assert!(has(r#"mosaik_radio_airtime_used_ms{interface="pipe:say \"a\""} 77"#), "{text}");
+        let heard = r#"mosaik_radio_broadcasts_heard_total{interface="pipe:say \"a\""} 9"#;
+        assert!(has(heard), "{text}");
         let news = r#"mosaik_radio_queued_bytes{interface="pipe:say \"a\"",class="news"} 518"#;
         assert!(has(news), "{text}");
         assert!(has("mosaik_radio_peers 0"), "{text}");

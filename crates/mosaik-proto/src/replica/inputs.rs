@@ -4,6 +4,7 @@ use mosaik_core::{
     event::Draft,
     feed::{Ledger, Tip, Way},
     id::{AuthorId, NodeId},
+    run::VerifiedRun,
 };
 
 use super::{BACK_MS, META_BLOCKED, Replica};
@@ -128,6 +129,43 @@ impl Replica {
                 }
             }
             Hint::Presence(presence) => self.peers.observe_presence(&presence, now),
+        }
+        Ok(())
+    }
+
+    /// A run that all around heard: it is told to nobody there who hears such.
+    pub(super) fn on_overheard<L: Ledger>(
+        &mut self,
+        now: Now,
+        from: Option<SessionId>,
+        run: &VerifiedRun,
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Fault<L>> {
+        let (author, head) = (run.author(), Tip::from(run.head()));
+        match self.feeds.take_run(run, Way::Gossip, self.wall(now), ledger)? {
+            Taken::New => {
+                notices.push(Notice::Grew);
+                self.overheard.insert((author, head));
+            }
+            Taken::Held => notices.push(Notice::Duplicate(run.events().len())),
+            Taken::UnknownBase => {
+                let Some(from) = from else { return Ok(()) };
+                let (session, mut shared) = self.session(now, from, ledger, effects, notices);
+                if let Some(session) = session {
+                    session.claim_overheard(author, head, &mut shared);
+                }
+                return Ok(());
+            }
+            Taken::NoRoom => return Ok(()),
+            Taken::Declined => {
+                notices.push(Notice::Declined(author));
+                return Ok(());
+            }
+        }
+        for session in self.sessions.values_mut().filter(|it| it.hears_broadcasts()) {
+            session.was_broadcast(&author, head.seq);
         }
         Ok(())
     }

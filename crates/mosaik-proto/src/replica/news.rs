@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mosaik_core::{
     feed::{Ledger, Tip},
+    id::AuthorId,
     run::VerifiedRun,
 };
 
@@ -12,10 +13,13 @@ use crate::{
     Fault,
     carrier::{Effect, Now, SessionId},
     hint::{Hint, INLINE_RUN_MAX, Presence},
+    message::run_frame,
     peers::PeerState,
-    session::{News, Session, Shared, UNASKED_MAX, settle_claims},
+    session::{BROADCAST_RUN_MAX, News, Session, Shared, UNASKED_MAX, event_run, settle_claims},
 };
 
+/// Own runs of a batch that go by broadcast at the most: who lacks more asks for all at once.
+const BROADCASTS_MAX: usize = 4;
 /// Presence is told at most this often, in milliseconds.
 const PRESENCE_GAP_MS: u64 = 1_000;
 
@@ -49,11 +53,13 @@ impl Replica {
             ..News::default()
         };
         self.sessions.values().for_each(|session| news.note(session));
+        news.note_overheard(std::mem::take(&mut self.overheard));
+        let is_broadcast = self.broadcast_own(&fresh, effects);
         if !self.sessions.is_empty() {
             let unasked = may_go_unasked(&fresh);
             let is_bridge = news.is_bridge;
             let to = self.sessions.values_mut().filter(|it| !it.is_between_bridges(is_bridge));
-            for session in to {
+            for session in to.filter(|it| !(is_broadcast && it.hears_broadcasts())) {
                 session.tell_own(&fresh, &unasked, by_gossip, effects);
             }
         }
@@ -73,27 +79,26 @@ impl Replica {
             authors.insert(author);
             let told =
                 fresh.last().is_some_and(|run| author == own && Tip::from(run.head()) == tip);
-            if told {
-                for id in &over_radio {
-                    let (session, mut shared) =
-                        self.session(now, *id, ledger, effects, &mut notices);
-                    if let Some(session) =
-                        session.filter(|it| it.is_between_bridges(news.is_bridge))
-                    {
-                        session.tell_in_turn((author, tip), &news, &mut shared)?;
-                    }
+            if !told {
+                for session in self.sessions.values_mut().filter(|session| !session.is_radio()) {
+                    session.tell_head(author, tip, effects);
                 }
-                continue;
             }
-            for session in self.sessions.values_mut().filter(|session| !session.is_radio()) {
-                session.tell_head(author, tip, effects);
-            }
+            // Who is told: of what is this node's own, and was told above, bridges are in their turn.
+            let mut to = Vec::new();
             for id in &over_radio {
                 let (session, mut shared) = self.session(now, *id, ledger, effects, &mut notices);
-                if let Some(session) = session {
-                    session.tell_in_turn((author, tip), &news, &mut shared)?;
+                let Some(session) = session else { continue };
+                let hears = session.hears_broadcasts();
+                let is_known = match told {
+                    true => !session.is_between_bridges(news.is_bridge) || (hears && is_broadcast),
+                    false => hears && news.is_overheard(&(author, tip)),
+                };
+                if !is_known && session.is_turn((author, tip), &news, &mut shared) {
+                    to.push((*id, hears));
                 }
             }
+            self.tell_over_radio((author, tip), to, (now, &news), ledger, effects)?;
         }
         for id in &over_radio {
             let (session, mut shared) = self.session(now, *id, ledger, effects, &mut notices);
@@ -116,6 +121,51 @@ impl Replica {
         };
         for author in authors {
             settle_claims(&author, &mut shared)?;
+        }
+        Ok(())
+    }
+
+    /// Broadcasts own runs, if they are few and small, and somebody hears that. Whether they went so.
+    fn broadcast_own(&self, fresh: &[VerifiedRun], effects: &mut Vec<Effect>) -> bool {
+        let is_small = |run: &VerifiedRun| run.encoded_len() <= BROADCAST_RUN_MAX;
+        let goes = self.is_broadcasting
+            && (1..=BROADCASTS_MAX).contains(&fresh.len())
+            && fresh.iter().all(is_small);
+        if goes {
+            let frames = fresh.iter().map(|run| run_frame(&run.encode(), false));
+            effects.extend(frames.map(|frame| Effect::Broadcast { frame }));
+        }
+        goes
+    }
+
+    /// Tells an event to these sessions over radio: by one broadcast to those that hear it, where that is
+    /// less, and to each of the others.
+    fn tell_over_radio<L: Ledger>(
+        &mut self,
+        (author, tip): (AuthorId, Tip),
+        to: Vec<(SessionId, bool)>,
+        (now, news): (Now, &News),
+        ledger: &mut L,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Fault<L>> {
+        let hear = to.iter().filter(|(_, hears)| *hears).count();
+        // What came over a link did not reach this node by broadcast, but mostly others.
+        let from = if news.over_radio.contains(&(author, tip)) { 2 } else { 1 };
+        let mut notices = Vec::new();
+        let mut is_broadcast = false;
+        if let Some((first, _)) = to.first().filter(|_| self.is_broadcasting && hear >= from) {
+            let (_, mut shared) = self.session(now, *first, ledger, effects, &mut notices);
+            let run = event_run(author, tip, &mut shared)?;
+            if let Some(run) = run.filter(|run| run.len() <= BROADCAST_RUN_MAX) {
+                effects.push(Effect::Broadcast { frame: run_frame(&run, false) });
+                is_broadcast = true;
+            }
+        }
+        for (id, _) in to.into_iter().filter(|(_, hears)| !(*hears && is_broadcast)) {
+            let (session, mut shared) = self.session(now, id, ledger, effects, &mut notices);
+            if let Some(session) = session {
+                session.tell_event(author, tip, &mut shared)?;
+            }
         }
         Ok(())
     }

@@ -29,6 +29,11 @@ const SEND_AHEAD_RADIO: usize = 16 << 10;
 const SERVES_MAX: usize = 4096;
 /// Bytes of a run that goes over radio instead of its head: with what a link leaves out it is a packet.
 const PUSH_RADIO_MAX: usize = 480;
+/// Bytes of a run that goes by broadcast: with what seals it a packet.
+pub(crate) const BROADCAST_RUN_MAX: usize = 400;
+/// How long what was before a broadcast that makes no sense alone is waited for, in milliseconds, where a
+/// link is as fast as the internet.
+const OVERHEARD_WAIT_MS: u64 = 1_000;
 /// Events above a peer's tip that are looked at for sending unasked.
 const PUSH_EVENTS_MAX: u64 = 512;
 
@@ -43,6 +48,8 @@ pub(crate) struct News {
     pub(crate) by_bridge: BTreeSet<(AuthorId, Tip)>,
     /// Authors of whom something came over radio before: the island has them first.
     pub(crate) home: BTreeSet<AuthorId>,
+    /// What came by broadcast: all who hear such have it from there.
+    pub(crate) overheard: BTreeSet<(AuthorId, Tip)>,
 }
 
 /// Authors that are remembered as an island's own.
@@ -61,6 +68,18 @@ impl News {
             let room = HOME_MAX - self.home.len();
             self.home.extend(session.brought.iter().map(|(author, _)| *author).take(room));
         }
+    }
+
+    /// Notes what came by broadcast.
+    pub(crate) fn note_overheard(&mut self, overheard: BTreeSet<(AuthorId, Tip)>) {
+        let room = HOME_MAX - self.home.len();
+        self.home.extend(overheard.iter().map(|(author, _)| *author).take(room));
+        self.over_radio.extend(&overheard);
+        self.overheard = overheard;
+    }
+
+    pub(crate) fn is_overheard(&self, event: &(AuthorId, Tip)) -> bool {
+        self.overheard.contains(event)
     }
 }
 
@@ -334,7 +353,7 @@ impl Session {
 
     /// Tells over radio that an event is durable here: by itself, where it is little more than its head,
     /// for the question and the answer would take two packets more.
-    fn tell_event<L: Ledger>(
+    pub(crate) fn tell_event<L: Ledger>(
         &mut self,
         author: AuthorId,
         tip: Tip,
@@ -344,37 +363,26 @@ impl Session {
             return Ok(());
         }
         if self.is_open()
-            && let Some(feed) = shared.feeds.feed(&author)
-            && let Some(branch) = feed.find(tip, shared.ledger)?
+            && let Some(bytes) = event_run(author, tip, shared)?
+            && bytes.len() <= PUSH_RADIO_MAX
+            && self.unasked + bytes.len() <= UNASKED_MAX
         {
-            let before = match tip.seq {
-                1 => Some(Tip::ROOT),
-                seq => shared.ledger.id_at(branch, seq - 1)?.map(|id| Tip { seq: seq - 1, id }),
-            };
-            let begun = before.map(|before| {
-                Serve::begin(feed, author, Some(tip), &[before], u64::MAX, shared.ledger)
-            });
-            if let Some(Ok(mut serve)) = begun.transpose()?
-                && let Served::Run(bytes) = serve.next(shared.ledger)?
-                && bytes.len() <= PUSH_RADIO_MAX
-                && self.unasked + bytes.len() <= UNASKED_MAX
-            {
-                self.unasked += bytes.len();
-                self.send_run(&bytes, false, shared.effects);
-                return Ok(());
-            }
+            self.unasked += bytes.len();
+            self.send_run(&bytes, false, shared.effects);
+            return Ok(());
         }
         self.tell_head(author, tip, shared.effects);
         Ok(())
     }
 
-    /// Tells over radio that an event is durable here, when it is this node's turn.
-    pub(crate) fn tell_in_turn<L: Ledger>(
+    /// Whether it is this node's turn to tell over radio that an event is durable here. What isn't to be
+    /// told by itself is done with.
+    pub(crate) fn is_turn<L: Ledger>(
         &mut self,
         (author, tip): (AuthorId, Tip),
         news: &News,
         shared: &mut Shared<'_, L>,
-    ) -> Result<(), Fault<L>> {
+    ) -> bool {
         let own_name = self.radio.as_ref().map_or(&[][..], |radio| &radio.own_name);
         let is_first = || self.island.is_first(own_name, &author);
         let came_over_radio = news.over_radio.contains(&(author, tip));
@@ -383,18 +391,42 @@ impl Session {
             // The one bridge brought it: the other need only know that it is here.
             if self.island.is_peer_bridge && news.by_bridge.contains(&(author, tip)) {
                 self.tell_head(author, tip, shared.effects);
-                return Ok(());
+                return false;
             }
         } else if self.island.is_peer_bridge {
             // Mostly it has it from outside, too. One of the two says so, of all that came meanwhile.
             let wait_ms = self.island.wait_ms * if is_first() { 4 } else { 8 };
             self.turns.push(now_ms + wait_ms, author, tip, true);
-            return Ok(());
+            return false;
         } else if !came_over_radio && (!is_first() || news.home.contains(&author)) {
             self.turns.push(now_ms + self.island.wait_ms, author, tip, false);
-            return Ok(());
+            return false;
         }
-        self.tell_event(author, tip, shared)
+        self.tells() && !self.skip.contains(&author) && !self.brought.contains(&(author, tip))
+    }
+
+    /// The peer hears what is broadcast, and this event was: it asks for it where it lacks it.
+    pub(crate) fn was_broadcast(&mut self, author: &AuthorId, seq: u64) {
+        self.turns.drop_held(author, seq);
+    }
+
+    /// Whether the peer hears what this node broadcasts.
+    pub(crate) fn hears_broadcasts(&self) -> bool {
+        self.island.hears_broadcasts
+    }
+
+    /// Something of the peer's network was broadcast that lacks what is before it.
+    pub(crate) fn claim_overheard<L: Ledger>(
+        &mut self,
+        author: AuthorId,
+        tip: Tip,
+        shared: &mut Shared<'_, L>,
+    ) {
+        // What is before it may be under way.
+        let wait_ms = OVERHEARD_WAIT_MS * self.patience();
+        if self.is_open() && !self.skip.contains(&author) {
+            self.claim(author, tip, wait_ms, shared);
+        }
     }
 
     /// Whether both ends are bridges: what either writes reaches the other from outside.
@@ -427,6 +459,27 @@ impl Session {
             self.send(Message::Have(author, tip), effects);
         }
     }
+}
+
+/// The run of one event, encoded; none of one that isn't held.
+pub(crate) fn event_run<L: Ledger>(
+    author: AuthorId,
+    tip: Tip,
+    shared: &mut Shared<'_, L>,
+) -> Result<Option<Vec<u8>>, Fault<L>> {
+    let Some(feed) = shared.feeds.feed(&author) else { return Ok(None) };
+    let Some(branch) = feed.find(tip, shared.ledger)? else { return Ok(None) };
+    let before = match tip.seq {
+        1 => Some(Tip::ROOT),
+        seq => shared.ledger.id_at(branch, seq - 1)?.map(|id| Tip { seq: seq - 1, id }),
+    };
+    let Some(before) = before else { return Ok(None) };
+    let begun = Serve::begin(feed, author, Some(tip), &[before], u64::MAX, shared.ledger)?;
+    let Ok(mut serve) = begun else { return Ok(None) };
+    Ok(match serve.next(shared.ledger)? {
+        Served::Run(bytes) => Some(bytes),
+        Served::Waits | Served::Finished | Served::Damaged => None,
+    })
 }
 
 /// Takes off the list every claimed tip of `author` that is held by now.

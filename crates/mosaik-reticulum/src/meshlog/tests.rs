@@ -102,6 +102,7 @@ impl Bench {
             share,
             bitrate,
             first: Default::default(),
+            seal: None,
             seed: 1,
         });
         let up = Report::Interface {

@@ -1,7 +1,8 @@
 //! What of an interface's frames others may make this node work for.
 //!
 //! Each request for a link is answered, and remembered for up to six minutes; each announce is
-//! verified, and remembered for days. Neither costs the sender anything but its own air.
+//! verified, and remembered for days; of each broadcast a signature is checked. None costs the sender
+//! anything but its own air.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,6 +17,9 @@ const REQUESTS: Rate = Rate { at_once: 64.0, a_second: 4.0 };
 
 /// Announces: an rnsd that was away tells all that it knows when it is back.
 const ANNOUNCES: Rate = Rate { at_once: 256.0, a_second: 8.0 };
+
+/// Broadcasts: what radio carries, and what a few nodes say at once.
+const BROADCASTS: Rate = Rate { at_once: 32.0, a_second: 8.0 };
 
 /// How often something may happen.
 #[derive(Debug, Clone, Copy)]
@@ -55,13 +59,15 @@ impl Tokens {
 pub(super) struct Gate {
     requests: Mutex<Tokens>,
     announces: Mutex<Tokens>,
+    broadcasts: Mutex<Tokens>,
     account: Option<Account>,
 }
 
 impl Gate {
     pub(super) fn new(account: Option<Account>, now: Instant) -> Self {
         let tokens = |rate| Mutex::new(Tokens::new(rate, now));
-        Self { requests: tokens(REQUESTS), announces: tokens(ANNOUNCES), account }
+        let (requests, announces) = (tokens(REQUESTS), tokens(ANNOUNCES));
+        Self { requests, announces, broadcasts: tokens(BROADCASTS), account }
     }
 
     /// Whether another request for a link may come in.
@@ -72,6 +78,11 @@ impl Gate {
     /// Whether another announce may come in.
     pub(super) fn admits_announce(&self, now: Instant) -> bool {
         self.announces.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+    }
+
+    /// Whether another broadcast may come in.
+    pub(super) fn admits_broadcast(&self, now: Instant) -> bool {
+        self.broadcasts.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// Whether all frames may go out.

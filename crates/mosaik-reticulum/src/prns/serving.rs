@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use super::{
     Event, LINKS_MAX, PACKET_MAX, Place,
     attach::{self, Known},
-    tap::{Lookout, name_hash},
+    tap::{Lookout, broadcast_frame, name_hash},
 };
 use crate::stack::{
     APP_DATA_MAX, Interface, Link, Order, Outcome, Peer, PublicKeys, Report, Service,
@@ -76,10 +76,10 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// What must be told of an order that isn't carried out; nothing of an announce.
+    /// What must be told of an order that isn't carried out; nothing of what isn't answered.
     pub(super) fn of(order: &Order) -> Option<Self> {
         match order {
-            Order::Announce { .. } => None,
+            Order::Announce { .. } | Order::Broadcast { .. } => None,
             Order::Open { service, peer } => Some(Self::Open(*service, *peer)),
             Order::Send { link, .. } | Order::Close { link } => Some(Self::Link(*link)),
         }
@@ -216,6 +216,7 @@ impl Serving {
             Order::Announce { service, app_data } => self.announce(service, &app_data),
             Order::Open { service, peer } => self.open(service, peer),
             Order::Send { link, token, bytes } => self.send(link, token, bytes),
+            Order::Broadcast { interface, bytes } => self.broadcast(interface, &bytes),
             Order::Close { link } => self.hang_up(link, "closed here"),
         }
     }
@@ -241,6 +242,15 @@ impl Serving {
             target: AnnounceTarget::AllInterfaces,
             app_data: AnnounceAppData::Data(data),
         }));
+    }
+
+    fn broadcast(&self, interface: Interface, bytes: &[u8]) {
+        let Some((to, frame)) = self.lookout.broadcasts.as_ref().zip(broadcast_frame(bytes)) else {
+            warn!(len = bytes.len(), "a broadcast that can't be made");
+            return;
+        };
+        // Nobody listens where no interface is there.
+        let _ = to.send((interface, frame.into()));
     }
 
     fn open(&mut self, service: Service, peer: Peer) {
@@ -365,6 +375,9 @@ impl Serving {
             }
             Event::Known { service, keys, app_data, hops, from } => {
                 self.on_known(service, keys, app_data, hops, from);
+            }
+            Event::Overheard { interface, bytes } => {
+                self.pending.push_back(Report::Overheard { interface, bytes });
             }
             Event::Established { link, rtt_ms } => self.on_established(link, rtt_ms),
             Event::Identified { link, peer } => {

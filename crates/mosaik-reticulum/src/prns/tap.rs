@@ -12,8 +12,12 @@
 //! - Requests and announces come in no faster than this node wants to work for them.
 //! - Nothing goes out above an interface's ceiling, whoever wanted it.
 //! - A frame longer than the interface's may be is dropped before it takes room.
+//! - Broadcasts begin and end here, as packets of a PLAIN destination: the stack's node sends none of those,
+//!   and has no way to register a GROUP one. And rnsd passes nothing but PLAIN ones on between its clients
+//!   and its interfaces; what is in them is sealed in any case.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,21 +33,33 @@ use personal_rns::{
     },
     manifold::interface_seam::{Interface as Attached, InterfaceSeam, OutboundDisposition},
     routing::{
-        announce::{DottedNameHash, expand_name},
+        announce::{DottedNameHash, derive_plain_destination_hash, expand_name},
         links::LinkId,
     },
-    wire::{PacketType, WireContext, WirePacketHeader},
+    wire::{
+        ContextFlag, DestinationType, IfacFlag, PacketType, PropagationType, WireContext,
+        WirePacketHeader,
+    },
 };
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    mpsc::UnboundedSender,
+};
 use tracing::trace;
 
 use super::{Event, Place, gate::Gate, peers::Peers};
-use crate::stack::{Link, Service};
+use crate::{
+    airtime::HEADER_LEN,
+    stack::{BROADCAST_MAX, Interface, Link, Service},
+};
 
 /// Where the name's hash begins in an announce, behind the public keys.
 const ANNOUNCE_NAME: usize = 64;
 /// Public keys at the beginning of a link request, and of the first of the two.
 const REQUEST_KEYS: usize = 64;
+
+/// A broadcast's frame, and the interface that it goes out on.
+pub(super) type Outgoing = (Interface, Arc<[u8]>);
 
 /// What all taps of a stack look at, and whom they tell.
 #[derive(Clone)]
@@ -53,6 +69,8 @@ pub(super) struct Lookout {
     pub(super) peers: Arc<Peers>,
     /// Set while there are as many links as there may be.
     pub(super) full: Arc<AtomicBool>,
+    /// Broadcasts on their way out; none where none are sent or taken.
+    pub(super) broadcasts: Option<broadcast::Sender<Outgoing>>,
     /// Told before the stack sees the frame, so what follows from it is told later.
     pub(super) events: UnboundedSender<Event>,
 }
@@ -62,6 +80,35 @@ impl Lookout {
     fn names(&self, hash: &[u8; 10]) -> bool {
         self.services.iter().any(|(_, _, ours)| ours.as_bytes() == hash)
     }
+}
+
+/// Where broadcasts go.
+fn all_around() -> DestinationHash {
+    let name = expand_name("mosaik", &["broadcast"]).expect("our names are short and have no dots");
+    derive_plain_destination_hash(&name)
+}
+
+/// A broadcast as it is on the wire; none of one that is too long.
+pub(super) fn broadcast_frame(bytes: &[u8]) -> Option<Vec<u8>> {
+    if bytes.len() > BROADCAST_MAX {
+        return None;
+    }
+    let header = WirePacketHeader {
+        ifac_flag: IfacFlag::Open,
+        context_flag: ContextFlag::Unset,
+        propagation: PropagationType::Broadcast,
+        destination_type: DestinationType::Plain,
+        packet_type: PacketType::Data,
+        hops: 0,
+        transport_id: None,
+        address: all_around().to_address(),
+        context: WireContext::None,
+    };
+    let mut frame = vec![0; HEADER_LEN];
+    let written = header.write(&mut frame).ok()?;
+    frame.truncate(written);
+    frame.extend_from_slice(bytes);
+    Some(frame)
 }
 
 /// The hash of a service's name, as announces carry it.
@@ -107,6 +154,20 @@ impl Tap {
                 let link = requested(&to, keys);
                 self.tell(Event::Requested { link, service: *service, place: self.place });
                 true
+            }
+            (PacketType::Data, WireContext::None)
+                if header.destination_type == DestinationType::Plain =>
+            {
+                // Nothing else that is in the clear is of use here.
+                let is_ours = DestinationHash::from_address(header.address) == all_around()
+                    && header.hops == 0
+                    && payload.len() <= BROADCAST_MAX
+                    && self.lookout.broadcasts.is_some();
+                if is_ours && self.gate.admits_broadcast(Instant::now()) {
+                    let (interface, bytes) = (self.place.interface, payload.to_vec());
+                    self.tell(Event::Overheard { interface, bytes });
+                }
+                !is_ours
             }
             (PacketType::Proof, WireContext::LinkRequestProof) => {
                 let link = Link(*header.address.as_bytes());
@@ -169,7 +230,8 @@ impl<I: Attached> Attached for Tapped<I> {
         let frame = Frame { bytes: Vec::new(), cap: frame_cap_for(&self.inner.descriptor()) };
         let tap = self.tap.clone();
         let out = Vec::new();
-        self.inner.run(TapSeam { seam, frame, out, tap: self.tap }).await;
+        let broadcasts = tap.lookout.broadcasts.as_ref().map(broadcast::Sender::subscribe);
+        self.inner.run(TapSeam { seam, frame, out, broadcasts, tap: self.tap }).await;
         tap.tell(Event::Ended { place: tap.place });
     }
 }
@@ -189,9 +251,40 @@ pub(super) struct TapSeam<S> {
     seam: S,
     /// Being received.
     frame: Frame,
-    /// Being sent, where there is a ceiling.
+    /// Being sent, where there is a ceiling or a broadcast.
     out: Vec<u8>,
+    /// What this node broadcasts.
+    broadcasts: Option<broadcast::Receiver<Outgoing>>,
     tap: Tap,
+}
+
+/// The next broadcast that goes out on an interface.
+async fn next_broadcast(
+    broadcasts: &mut Option<broadcast::Receiver<Outgoing>>,
+    interface: Interface,
+) -> Arc<[u8]> {
+    while let Some(receiver) = broadcasts {
+        match receiver.recv().await {
+            Ok((on, frame)) if on == interface => return frame,
+            // What found no room is lost, as on air.
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *broadcasts = None,
+        }
+    }
+    pending().await
+}
+
+impl<S: InterfaceSeam> TapSeam<S> {
+    /// A broadcast that waits, if one does.
+    fn waiting_broadcast(&mut self) -> Option<Arc<[u8]>> {
+        loop {
+            match self.broadcasts.as_mut()?.try_recv() {
+                Ok((on, frame)) if on == self.tap.place.interface => return Some(frame),
+                Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
 }
 
 impl<S: InterfaceSeam> InterfaceSeam for TapSeam<S> {
@@ -223,14 +316,18 @@ impl<S: InterfaceSeam> InterfaceSeam for TapSeam<S> {
     }
 
     async fn next_outbound(&mut self) -> &[u8] {
-        if self.tap.gate.is_open() {
+        if self.tap.gate.is_open() && self.broadcasts.is_none() {
             return self.seam.next_outbound().await;
         }
         loop {
-            let frame = self.seam.next_outbound().await;
-            if self.tap.lets_out(frame) {
-                self.out.clear();
-                self.out.extend_from_slice(frame);
+            self.out.clear();
+            tokio::select! {
+                frame = self.seam.next_outbound() => self.out.extend_from_slice(frame),
+                frame = next_broadcast(&mut self.broadcasts, self.tap.place.interface) => {
+                    self.out.extend_from_slice(&frame);
+                }
+            }
+            if self.tap.lets_out(&self.out) {
                 return &self.out;
             }
         }
@@ -245,6 +342,13 @@ impl<S: InterfaceSeam> InterfaceSeam for TapSeam<S> {
     }
 
     fn try_next_outbound(&mut self) -> Option<&[u8]> {
+        while let Some(frame) = self.waiting_broadcast() {
+            if self.tap.lets_out(&frame) {
+                self.out.clear();
+                self.out.extend_from_slice(&frame);
+                return Some(&self.out);
+            }
+        }
         if self.tap.gate.is_open() {
             return self.seam.try_next_outbound();
         }

@@ -19,8 +19,16 @@ fn hasher() -> Hasher {
 fn station() -> Station {
     let own = Peer([1; 16]);
     let (first, bitrate) = (Kinds::default(), Some(9_600));
-    let config =
-        StationConfig { own, tag: TAG, hasher: hasher(), share: 1000, bitrate, first, seed: 1 };
+    let config = StationConfig {
+        own,
+        tag: TAG,
+        hasher: hasher(),
+        share: 1000,
+        bitrate,
+        first,
+        seal: None,
+        seed: 1,
+    };
     let mut station = Station::new(config);
     let (name, online) = ("line".to_owned(), true);
     let interface = Report::Interface { interface: RADIO, name, bitrate, online };
@@ -30,7 +38,9 @@ fn station() -> Station {
 }
 
 fn hear(station: &mut Station, now_ms: u64) {
-    let announce = Announce { tag: TAG, top: [0; 8], events: 0, is_alone: false, is_bridge: false };
+    let (is_alone, is_bridge, takes_broadcasts) = (false, false, false);
+    let (tag, top) = (TAG, [0; 8]);
+    let announce = Announce { tag, top, events: 0, is_alone, is_bridge, takes_broadcasts };
     let heard = Report::Heard {
         service: Service::Feed,
         peer: PEER,

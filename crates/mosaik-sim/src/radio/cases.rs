@@ -47,6 +47,27 @@ pub fn one_event(setup: &Setup) -> Option<u64> {
     Some(island.on_air().bytes - before)
 }
 
+/// What one new event at each node in turn costs, where all are linked and nothing else is said: bytes and
+/// milliseconds on air for each, with all that follows it, and the milliseconds until all held it.
+pub fn one_in_turn(setup: &Setup) -> Option<Synced> {
+    let mut island = Island::new(setup);
+    (0..setup.nodes).for_each(|node| island.write(node, 1, PAYLOAD_LEN));
+    island.converge(GIVE_UP_MS)?;
+    // Each has announced itself anew, and links are younger than that they would end.
+    island.run(HOUR_MS / 12);
+    let (before, count) = (island.on_air(), setup.nodes as u64);
+    let mut took_ms = 0;
+    for node in 0..setup.nodes {
+        let began_ms = island.now_ms();
+        island.write(node, 1, PAYLOAD_LEN);
+        took_ms += island.converge(GIVE_UP_MS)? - began_ms;
+        island.run(60_000);
+    }
+    let after = island.on_air();
+    let (bytes, air_ms) = (after.bytes - before.bytes, after.air_ms - before.air_ms);
+    Some(Synced { took_ms: took_ms / count, air_ms: air_ms / count, bytes: bytes / count })
+}
+
 /// Milliseconds until all nodes hold the event that each of them wrote before they met.
 pub fn one_each(setup: &Setup) -> Option<u64> {
     let mut island = Island::new(setup);
@@ -67,7 +88,7 @@ pub fn idle(setup: &Setup) -> Option<u64> {
 
 /// How often an event from outside is said over radio for each node that can have it only so, in an island
 /// of which two nodes have internet.
-pub fn crossings(bitrate: u32, seed: u64) -> Option<f64> {
+pub fn crossings(bitrate: u32, seed: u64, broadcasts: bool) -> Option<f64> {
     // Where the two stand in the order of hashes decides who is linked to whom.
     let bridges = [[4, 5], [0, 5], [0, 1], [1, 3]][seed as usize % 4];
     let (outside, inside) = (6, 2);
@@ -75,7 +96,7 @@ pub fn crossings(bitrate: u32, seed: u64) -> Option<f64> {
         nodes: 7,
         online: vec![bridges[0], bridges[1], outside],
         mute: vec![outside],
-        ..Setup::pair(Channel::of_bitrate(bitrate), bitrate, seed)
+        ..Setup::pair(Channel::of_bitrate(bitrate), bitrate, seed).with_nodes(7, broadcasts)
     };
     let mut island = Island::new(&setup);
     (0..setup.nodes).for_each(|node| island.write(node, 1, PAYLOAD_LEN));

@@ -1,16 +1,19 @@
 //! One who belongs to nobody and asks for all that makes others send: links, of which some are never used
-//! and some never say whose they are, Resources that never come, signs of life, peers that don't exist.
+//! and some never say whose they are, Resources that never come, signs of life, peers that don't exist. It
+//! broadcasts, too: what makes no sense, and what those who are there are said to hold and to lack.
 
 use std::collections::VecDeque;
 
+use mosaik_core::{event::Hasher, key::NetworkKeys};
 use mosaik_reticulum::{
     announce::Announce,
-    stack::{Link, Peer},
+    cast::{Held, Said, Seal, Sender},
+    stack::{BROADCAST_MAX, Link, Peer},
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::stack::Packet;
+use super::stack::{self, Packet};
 
 /// How long it waits between two packets at the most, in milliseconds: what it asks for needs air too.
 pub(super) const PAUSE_MS: u64 = 1_000;
@@ -24,6 +27,8 @@ const OFFER_LEN: usize = 16 << 10;
 pub(super) struct Hostile {
     me: usize,
     tag: [u8; 4],
+    seal: Seal,
+    hasher: Hasher,
     pub(super) next_ms: u64,
     count: u64,
     /// Links that it asked for, and those that are up; each with its other end.
@@ -34,9 +39,13 @@ pub(super) struct Hostile {
 }
 
 impl Hostile {
-    pub(super) fn new(me: usize, tag: [u8; 4]) -> Self {
+    /// One that has the network's keys, as everybody has those of a public one.
+    pub(super) fn new(me: usize, keys: &NetworkKeys) -> Self {
         let (asked, links) = (VecDeque::new(), VecDeque::new());
-        Self { me, tag, next_ms: 0, count: 0, asked, links, answers: Vec::new() }
+        let (tag, seal) = (keys.radio, Seal::of(keys));
+        let hasher = Hasher::new(&keys.fingerprint);
+        let answers = Vec::new();
+        Self { me, tag, seal, hasher, next_ms: 0, count: 0, asked, links, answers }
     }
 
     /// Its next packet.
@@ -57,6 +66,7 @@ impl Hostile {
             }
             (5..9, Some((link, to))) => Packet::Alive { link, to, is_answer: false },
             (9..13, Some((link, to))) => Packet::Data { link, to, bytes: vec![0xFF; 40] },
+            (20..26, _) => self.broadcast(rng),
             (13..20, Some((link, to))) => Packet::Identify { link, peer: nobody(rng), to },
             _ => self.request(rng),
         }
@@ -70,11 +80,29 @@ impl Hostile {
         Packet::Request { link, from: self.me, to }
     }
 
+    /// Noise, or in the name of one who is there that it holds or lacks what makes others speak.
+    fn broadcast(&self, rng: &mut ChaCha8Rng) -> Packet {
+        let sender = Sender::of(stack::peer(rng.random_range(0..self.me)));
+        let events = [0, 1, self.count, u64::MAX][rng.random_range(0..4)];
+        let held = Held { top: rng.random(), events };
+        let said = match rng.random_range(0..3) {
+            0 => None,
+            1 => Some(Said::Holds(held)),
+            _ => Some(Said::Lacks(held, vec![rng.random(); 3])),
+        };
+        let sealed = said.and_then(|said| self.seal.close(sender, &said, &self.hasher));
+        let bytes = sealed.unwrap_or_else(|| {
+            (0..rng.random_range(0..=BROADCAST_MAX)).map(|_| rng.random()).collect()
+        });
+        Packet::Broadcast { bytes }
+    }
+
     /// Of a new peer, with feeds that everybody lacks.
     fn announce(&self, rng: &mut ChaCha8Rng) -> Packet {
         let (tag, top) = (self.tag, rng.random());
         let (is_alone, is_bridge) = (rng.random(), rng.random());
-        let announce = Announce { tag, top, events: self.count, is_alone, is_bridge };
+        let (events, takes_broadcasts) = (self.count, rng.random());
+        let announce = Announce { tag, top, events, is_alone, is_bridge, takes_broadcasts };
         Packet::Announce { peer: nobody(rng), app_data: announce.encode() }
     }
 

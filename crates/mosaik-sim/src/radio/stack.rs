@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use mosaik_proto::carrier::Role;
 use mosaik_reticulum::{
     airtime::{
-        ANNOUNCE_LEN, Account, Cause, Ceiling, LINK_PROOF_LEN, LINK_REQUEST_LEN, link_packet_len,
+        ANNOUNCE_LEN, Account, Cause, Ceiling, HEADER_LEN, LINK_PROOF_LEN, LINK_REQUEST_LEN,
+        link_packet_len,
     },
     stack::{Interface, Link, Order, Outcome, Peer, PublicKeys, Report, Service},
 };
@@ -29,6 +30,8 @@ const REQUEST_MS: u64 = 20_000;
 const KEEPALIVE_MS: u64 = 180_000;
 /// Links at most; above, requests are not answered.
 const LINKS_MAX: usize = 128;
+/// Bytes of a broadcast that carries no event, at the most.
+const HELD_LEN_MAX: usize = 80;
 /// Bytes of a Resource that is taken.
 const RESOURCE_MAX: usize = 64 << 10;
 
@@ -48,6 +51,7 @@ pub(super) enum Packet {
     Refuse { link: Link, to: usize, token: u64 },
     Alive { link: Link, to: usize, is_answer: bool },
     Close { link: Link, to: usize },
+    Broadcast { bytes: Vec<u8> },
 }
 
 impl Packet {
@@ -64,6 +68,7 @@ impl Packet {
             Self::Ask { parts, .. } => 83 + (parts.len() * 4).div_ceil(16) * 16,
             Self::Part { len, .. } => 19 + len,
             Self::Alive { .. } => 20,
+            Self::Broadcast { bytes } => HEADER_LEN + bytes.len(),
         }
     }
 
@@ -82,13 +87,15 @@ impl Packet {
             Self::Refuse { .. } => "refusal",
             Self::Alive { .. } => "keepalive",
             Self::Close { .. } => "close",
+            Self::Broadcast { bytes } if bytes.len() <= HELD_LEN_MAX => "broadcast, held",
+            Self::Broadcast { .. } => "broadcast, event",
         }
     }
 
     /// Whom it is for; none: all.
     pub(super) fn to(&self) -> Option<usize> {
         match self {
-            Self::Announce { .. } => None,
+            Self::Announce { .. } | Self::Broadcast { .. } => None,
             Self::Request { to, .. }
             | Self::Proof { to, .. }
             | Self::Rtt { to, .. }
@@ -106,7 +113,7 @@ impl Packet {
 
     fn link(&self) -> Option<Link> {
         match self {
-            Self::Announce { .. } => None,
+            Self::Announce { .. } | Self::Broadcast { .. } => None,
             Self::Request { link, .. }
             | Self::Proof { link, .. }
             | Self::Rtt { link, .. }
@@ -237,6 +244,7 @@ impl Stack {
                 self.sending.insert((link, token), self.transfer(bytes.clone(), now_ms));
                 self.send(Packet::Advertise { link, to, token, bytes }, now_ms);
             }
+            Order::Broadcast { bytes, .. } => self.send(Packet::Broadcast { bytes }, now_ms),
             Order::Close { link } => {
                 if let Some(it) = self.links.remove(&link) {
                     self.send(Packet::Close { link, to: it.other }, now_ms);
@@ -380,6 +388,9 @@ impl Stack {
                     let to = it.other;
                     self.send(Packet::Alive { link, to, is_answer: true }, now_ms);
                 }
+            }
+            Packet::Broadcast { bytes } => {
+                reports.push(Report::Overheard { interface: Interface(0), bytes });
             }
             Packet::Close { link, .. } => {
                 if self.links.remove(&link).is_some_and(|it| it.is_up) {
