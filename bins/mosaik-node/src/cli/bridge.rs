@@ -10,7 +10,7 @@ use mosaik_api::{
 use super::{
     Failed,
     attachment::size_text,
-    output::{named, note, print, print_json, print_table},
+    output::{count, named, note, print, print_json, print_table},
 };
 
 /// Answers `bridge` and `bridge status`.
@@ -61,7 +61,8 @@ pub(super) async fn bridge(client: &Client, json: bool) -> Result<(), Failed> {
 fn show_files(bridge: &Bridge) -> Result<(), Failed> {
     if bridge.held_back.files > 0 {
         let of = size_text(bridge.held_back.bytes);
-        print(format!("held back  {} files, {of}: they wait for IP", bridge.held_back.files))?;
+        let files = count(bridge.held_back.files, "file");
+        print(format!("held back  {files}, {of}: for IP"))?;
         print("")?;
     }
     if bridge.files.is_empty() {
