@@ -110,6 +110,9 @@ const OWN_SHARE: u64 = 85;
 /// Into how many parts of an hour's share a Resource may cut it at the least: one that is more than the
 /// share would never go.
 const RESOURCES_AN_HOUR: u64 = 4;
+/// Milliseconds on air of a Resource at the most: the stack has given up by its own clock on those of six
+/// minutes, each time anew.
+const RESOURCE_AIR_MAX_MS: u64 = 4 * 60 * 1000;
 /// Bits a second of what is no radio, and from which on something is none.
 const WIRE_BITRATE: u32 = 10_000_000;
 const RADIO_BITRATE_MAX: u32 = 1_000_000;
@@ -988,9 +991,10 @@ fn node_of(peer: Peer) -> NodeId {
     NodeId(derive("radio peer", &peer.0))
 }
 
-/// The longest Resource of which an hour has room for some.
+/// The longest Resource of which an hour has room for some, and that isn't on air for too long.
 fn resource_max(channel: Channel, share_ms: u64) -> usize {
-    let fits = |len: &usize| channel.bytes_ms(resource_len(*len).0) <= share_ms / RESOURCES_AN_HOUR;
+    let most_ms = RESOURCE_AIR_MAX_MS.min(share_ms / RESOURCES_AN_HOUR);
+    let fits = |len: &usize| channel.bytes_ms(resource_len(*len).0) <= most_ms;
     [RESOURCE_MAX, RESOURCE_MAX / 2, RESOURCE_FROM].into_iter().find(fits).unwrap_or(0)
 }
 
