@@ -6,6 +6,7 @@
 
 pub mod cases;
 mod channel;
+mod files;
 mod hostile;
 pub mod hours;
 mod internet;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 
 use mosaik_core::{
     event::{Draft, Hasher, Kind},
-    id::AuthorId,
+    id::{AuthorId, BlobId},
     key::{Network, NetworkKeys},
     trie::Prefix,
 };
@@ -37,6 +38,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::channel::Used;
 use self::{
     channel::Air,
+    files::Files,
     hostile::Hostile,
     internet::Internet,
     stack::{Packet, Stack},
@@ -106,6 +108,7 @@ struct Node {
     storage: Storage,
     station: Station,
     stack: Stack,
+    files: Files,
     /// It transmits until then.
     busy_until_ms: u64,
     /// It looks at the channel again then.
@@ -162,6 +165,7 @@ impl Node {
             storage,
             station: Station::new(station),
             stack: Stack::new(index, packet_ms, ceiling, now_ms),
+            files: Files::default(),
             busy_until_ms: now_ms,
             looks_ms: now_ms,
             token: 0,
@@ -258,6 +262,40 @@ impl Island {
         }
     }
 
+    /// A node has a file of so many bytes.
+    pub fn add_file(&mut self, node: usize, blob: BlobId, size: u64) {
+        self.nodes[node].files.whole.insert(blob, size);
+    }
+
+    /// Somebody at a node asks for a file of so many bytes over radio.
+    ///
+    /// # Panics
+    ///
+    /// If it is too long for that.
+    pub fn ask_for_file(&mut self, node: usize, blob: BlobId, size: u64) {
+        self.nodes[node].files.ask(blob, size);
+        self.inputs(node, Vec::new());
+    }
+
+    /// Bytes of a file that are at a node, if all of it is or it was asked for.
+    pub fn file_here(&self, node: usize, blob: &BlobId) -> Option<u64> {
+        let files = &self.nodes[node].files;
+        let asked = files.pieces.standing(blob).map(|asked| asked.here);
+        files.whole.get(blob).copied().or(asked)
+    }
+
+    /// Runs until `is` holds; gives the time, in milliseconds of this island. None if that takes longer than
+    /// `max_ms`.
+    pub fn until(&mut self, max_ms: u64, is: impl Fn(&Self) -> bool) -> Option<u64> {
+        let end_ms = self.now_ms + max_ms;
+        while !is(self) {
+            if !self.turn(end_ms) {
+                return None;
+            }
+        }
+        Some(self.now_ms)
+    }
+
     /// How often an event of this node was said over radio, on average.
     pub fn said(&self, of: usize) -> f64 {
         let said = self.said.get(&self.author(of)).copied().unwrap_or(0);
@@ -267,13 +305,7 @@ impl Island {
     /// Runs until all nodes hold the same; gives the time, in milliseconds of this island. None if that
     /// takes longer than `max_ms`.
     pub fn converge(&mut self, max_ms: u64) -> Option<u64> {
-        let end_ms = self.now_ms + max_ms;
-        while !self.is_equal() {
-            if !self.turn(end_ms) {
-                return None;
-            }
-        }
-        Some(self.now_ms)
+        self.until(max_ms, Self::is_equal)
     }
 
     /// Runs for so long.
@@ -423,6 +455,7 @@ impl Island {
             node.stack.next_timeout_ms(),
             node.station.next_timeout_ms(self.now_ms),
             Some(node.replica.next_timeout_ms()),
+            node.files.pieces.next_timeout_ms(self.now_ms),
         ];
         let next_ms = times.into_iter().flatten().min().unwrap_or(u64::MAX).max(self.now_ms);
         node.next_ms = Some(next_ms);
@@ -436,6 +469,10 @@ impl Island {
         self.report(index, reports);
         if self.nodes[index].replica.next_timeout_ms() <= self.now_ms {
             self.inputs(index, Vec::new());
+        }
+        let wants = self.nodes[index].files.wants(self.now_ms);
+        if !wants.is_empty() {
+            self.inputs(index, wants);
         }
         let node = &mut self.nodes[index];
         if node.busy_until_ms > self.now_ms || node.looks_ms > self.now_ms {
@@ -518,6 +555,11 @@ impl Island {
         let node = &mut self.nodes[index];
         node.next_ms = None;
         let mut effects: Vec<Effect> = Vec::new();
+        for input in &inputs {
+            if let Input::Disconnected { session, .. } = input {
+                node.files.down(session);
+            }
+        }
         let replica = &mut node.replica;
         let written = node.storage.write(None, |book| {
             replica.handle_timeout(now, book, &mut effects)?;
@@ -544,8 +586,11 @@ impl Island {
                     false => note_said(&mut self.said, frame, &self.hasher),
                 }
             }
+            turn.inputs.extend(node.files.take(&effect, self.now_ms));
             node.station.handle_effect(effect, self.now_ms, &mut turn);
         }
+        turn.inputs.extend(node.files.wants(self.now_ms));
+        node.station.seek(node.files.pieces.is_seeking(), self.now_ms);
         node.station.handle_timeout(self.now_ms, &mut turn);
         self.take_turn(index, turn);
     }

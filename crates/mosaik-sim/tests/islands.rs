@@ -1,5 +1,6 @@
 //! Islands: what a sync costs on air, and whether all meet, on channels as they are.
 
+use mosaik_core::id::BlobId;
 use mosaik_proto::replica::Progress;
 use mosaik_reticulum::airtime::{Channel, HOUR_MS};
 use mosaik_sim::radio::{
@@ -13,6 +14,7 @@ const SEEDS: u64 = 5;
 /// Bits a second at SF8 and SF10.
 const SF8: u32 = 3_125;
 const SF10: u32 = 977;
+const SF12: u32 = 292;
 
 fn pair(bitrate: u32, seed: u64) -> Setup {
     Setup::pair(Channel::of_bitrate(bitrate), bitrate, seed)
@@ -176,4 +178,54 @@ fn two_bridges_bring_in_hardly_more_than_one() {
     let all: Vec<f64> = (0..seeds).map(one).collect();
     let mean = all.iter().sum::<f64>() / seeds as f64;
     assert!(mean <= 1.2, "{mean}: {all:?}");
+}
+
+/// Whoever may send for 36 s of an hour has a photo the next morning, and what is written meanwhile at once.
+#[test]
+fn a_file_comes_when_it_is_asked_for_within_the_share_and_news_overtake_it() {
+    const PHOTO: BlobId = BlobId([4; 32]);
+    const LEN: u64 = 40_000;
+    for (share, loss, hours) in [(1000, 0, 1), (1000, 100, 1), (100, 0, 3), (10, 0, 24)] {
+        let setup = Setup { share, loss, ..pair(SF8, 6) };
+        let mut island = Island::new(&setup);
+        island.write(0, 1, 100);
+        island.converge(HOUR_MS).expect("one event comes through");
+        island.add_file(0, PHOTO, LEN);
+        // Both hold the same, and their link is closed.
+        island.run(HOUR_MS);
+        let unasked = island.on_air().bytes;
+        assert!(unasked < LEN / 10, "{unasked} B unasked: {setup:?}");
+        island.ask_for_file(1, PHOTO, LEN);
+        let asked_ms = island.now_ms();
+        let begins = |island: &Island| island.file_here(1, &PHOTO).is_some_and(|here| here > 0);
+        island.until(hours * HOUR_MS, begins).expect("it begins");
+        island.write(0, 1, 100);
+        let written_ms = island.now_ms();
+        let equal_ms = island.converge(HOUR_MS).expect("news come through");
+        let here = island.file_here(1, &PHOTO);
+        assert!(here.is_some_and(|here| here < LEN / 2), "{here:?} before the news: {setup:?}");
+        let is_whole = |island: &Island| island.file_here(1, &PHOTO) == Some(LEN);
+        let whole_ms = island.until(hours * HOUR_MS, is_whole).expect("all of it comes");
+        let bytes = island.on_air().bytes - unasked;
+        // With so little each packet goes by itself, and the link shows that it lives for half a day.
+        let most = if share < 100 { LEN * 9 / 4 } else { LEN * 3 / 2 };
+        assert!(bytes < most, "{bytes} B: {setup:?}");
+        let air_ms = island.busiest_hour_ms();
+        assert!(air_ms <= HOUR_MS / 1000 * u64::from(share), "{air_ms}: {setup:?}");
+        let took = [equal_ms - written_ms, whole_ms - asked_ms].map(|ms| ms / 1000);
+        assert!(took[0] < 600, "{took:?} s: {setup:?}");
+    }
+}
+
+/// At SF12 a Resource of usual length is on air for longer than stacks wait for it.
+#[test]
+fn a_file_comes_on_the_slowest_channel() {
+    const FILE: BlobId = BlobId([4; 32]);
+    let mut island = Island::new(&pair(SF12, 7));
+    island.write(0, 1, 100);
+    island.converge(HOUR_MS).expect("one event comes through");
+    island.add_file(0, FILE, 20_000);
+    island.ask_for_file(1, FILE, 20_000);
+    let is_whole = |island: &Island| island.file_here(1, &FILE) == Some(20_000);
+    island.until(4 * HOUR_MS, is_whole).expect("all of it comes");
 }
