@@ -16,6 +16,8 @@ use super::{Run, figure::Figure};
 
 /// Seeds of each case, of which the worst counts.
 const SEEDS: u64 = 20;
+/// Chance makes single ones of these up to 2.5: fewer seeds would say little.
+const CROSSING_SEEDS: u64 = 60;
 /// The same of hours, which take longer.
 const HOUR_SEEDS: u64 = 4;
 /// The same of a new event at each of many nodes.
@@ -57,8 +59,8 @@ pub(super) async fn all(run: &mut Run) -> Result<()> {
         one_in_turn(run, nodes)?;
     }
     let crossings: Option<Vec<f64>> =
-        (0..SEEDS).map(|seed| cases::crossings(SF8, seed, false)).collect();
-    let crossings = crossings.context(UNMET)?.iter().sum::<f64>() / SEEDS as f64;
+        (0..CROSSING_SEEDS).map(|seed| cases::crossings(SF8, seed, false)).collect();
+    let crossings = crossings.context(UNMET)?.iter().sum::<f64>() / CROSSING_SEEDS as f64;
     let case = "2 bridges, an event from outside";
     run.report.add_all(&[Figure::new("radio", case, "crossings", crossings, "").at_most(1.2)]);
     for share in [10, 100] {
