@@ -104,6 +104,8 @@ const EACH: u64 = 75;
 /// of it is there.
 const RUN_LENS: [usize; 4] = [14 << 10, 6 << 10, 3 << 10, 1 << 10];
 const RUNS_AN_HOUR: u64 = 8;
+/// Milliseconds on air of one at the most: of what a session that broke had of a longer one nothing is kept.
+const RUN_AIR_MAX_MS: u64 = 3 * 60 * 1000;
 /// Of an interface's share, in hundredths, what this node orders; the rest is for what the stack sends by
 /// itself: signs of life, answers to requests.
 const OWN_SHARE: u64 = 85;
@@ -1014,7 +1016,7 @@ impl Air {
     }
 
     fn run_len_max(&self) -> usize {
-        let most_ms = self.budget.share_ms() / RUNS_AN_HOUR;
+        let most_ms = RUN_AIR_MAX_MS.min(self.budget.share_ms() / RUNS_AN_HOUR);
         let fits = |len: &usize| self.channel.bytes_ms(*len) <= most_ms;
         RUN_LENS.into_iter().find(fits).unwrap_or(RUN_LENS[3])
     }

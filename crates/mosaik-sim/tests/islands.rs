@@ -40,6 +40,16 @@ fn a_hundred_events_cost_little_more_than_themselves() {
     assert!(sf10.air_ms <= 150_000, "{sf10:?}");
 }
 
+/// Where a packet takes 18 seconds, sessions break before what a run of the usual length takes.
+#[test]
+fn history_comes_on_the_slowest_channel_too() {
+    for seed in 0..3 {
+        let mut island = Island::new(&pair(SF12, seed));
+        island.write(0, 120, 100);
+        assert!(island.converge(HOUR_MS).is_some(), "seed {seed}: {:?}", island.used());
+    }
+}
+
 #[test]
 fn where_a_tenth_is_lost_a_fifth_more_goes() {
     let whole = hundred(|seed| pair(SF8, seed));
