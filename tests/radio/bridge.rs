@@ -28,7 +28,8 @@ use super::{
     meshlog::Daemon,
     pair::free_port,
     play,
-    python::{ALONE, Python, configure, hex, rnsd, tcp_client, tcp_server},
+    python::{ALONE, Python, configure, hex, tcp_client, tcp_server},
+    shared::share,
     venv::Venv,
 };
 
@@ -402,21 +403,10 @@ async fn with_rnode(
     radio: usize,
 ) -> Result<(Node, Process)> {
     let home = directory.join(format!("{name}-rnsd"));
-    let shares = format!(
-        "enable_transport = Yes\nshare_instance = Yes\ninstance_name = mosaik-{name}-{}",
-        std::process::id()
-    );
-    configure(&home, &shares, &air.interface(radio, 8))?;
-    let rnsd = rnsd(venv, &home)?;
+    let rnsd = share(venv, &home, (air, radio), "Yes").await?;
     let config = home.to_str().context("a path of text")?;
     let radio = ["--rns", "rnsd", "--rns-config", config, "--rns-bitrate", "3125"];
-    let node = node(directory, name, &radio)?;
-    let probe = directory.join(format!("{name}-probe"));
-    wait::until("an rnsd", SOON, async || {
-        super::shared::join(&probe, &home).await.map_err(|error| error.to_string())
-    })
-    .await?;
-    Ok((node, rnsd))
+    Ok((node(directory, name, &radio)?, rnsd))
 }
 
 /// Somebody who breaks every rule: it is counted, nothing of it is taken, and all goes on.
