@@ -313,15 +313,7 @@ impl Attachments {
 
     /// The longest claim of a file that is here or that a record names.
     async fn claimed(&self, blob: BlobId) -> Result<u64, AttachmentError> {
-        let longest = self.read(move |view| {
-            let mut longest = None;
-            view::files_of(view, &blob.0, |file| {
-                longest = longest.max(Some(file.size));
-                true
-            })?;
-            Ok(longest)
-        });
-        match longest.await? {
+        match self.read(move |view| longest_claim(view, &blob)).await? {
             Some(size) => Ok(size),
             None => self.held(blob).await?.ok_or(AttachmentError::Unknown(blob)),
         }
@@ -487,6 +479,16 @@ pub(crate) fn waits_for(
         State::Dropped => "`attachment get`: it was dropped here".to_owned(),
     };
     Some(words)
+}
+
+/// The longest claim of all that records say of a file; none if none names it.
+fn longest_claim(view: &mosaik_store::Reader, blob: &BlobId) -> Result<Option<u64>, ReadError> {
+    let mut longest = None;
+    view::files_of(view, &blob.0, |file| {
+        longest = longest.max(Some(file.size));
+        true
+    })?;
+    Ok(longest)
 }
 
 /// The other way, where there is one.

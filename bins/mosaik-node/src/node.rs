@@ -143,16 +143,16 @@ impl Node {
             bridge,
         );
         let reads = Reads::new(store.readers());
+        let (seeks, seeking) = watch::channel(false);
         let outside = Outside {
-            inbox: radio_inbox,
+            inbox: radio_inbox.clone(),
             shown: bridge_shown,
             handle: handle.clone(),
             reads: reads.clone(),
             author,
+            seeks: seeking,
         };
-        let radio_inbox = outside.inbox.clone();
-        let (seeks, seeking) = watch::channel(false);
-        let radio = match radio(&config, &directory, &keys, (outside, seeking)) {
+        let radio = match radio(&config, &directory, &keys, outside) {
             Ok(radio) => radio,
             Err(error) => {
                 // What listens already says goodbye; to drop it is an error in iroh's eyes.
@@ -275,6 +275,7 @@ struct Outside {
     handle: Handle,
     reads: Reads,
     author: AuthorId,
+    seeks: watch::Receiver<bool>,
 }
 
 /// A carrier for radio, and the identity that it has there.
@@ -286,7 +287,7 @@ fn radio(
     config: &Config,
     directory: &Directory,
     keys: &mosaik_core::key::NetworkKeys,
-    (outside, seeks): (Outside, watch::Receiver<bool>),
+    outside: Outside,
 ) -> Result<Option<OnAir>, StartError> {
     use crate::radio::{Parts, Radio};
     if config.rns.is_empty() {
@@ -294,7 +295,7 @@ fn radio(
     }
     let ways = config.rns.iter().map(|way| way.parse()).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|error| StartError::Radio(Box::new(error)))?;
-    let Outside { inbox, shown, handle, reads, author } = outside;
+    let Outside { inbox, shown, handle, reads, author, seeks } = outside;
     let directory = directory.path();
     let parts = Parts { directory, keys, inbox, shown, handle, reads, author, seeks };
     let radio =
@@ -308,7 +309,7 @@ fn radio(
     _: &Config,
     _: &Directory,
     _: &mosaik_core::key::NetworkKeys,
-    _: (Outside, watch::Receiver<bool>),
+    _: Outside,
 ) -> Result<Option<OnAir>, StartError> {
     Ok(None)
 }

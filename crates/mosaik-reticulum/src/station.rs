@@ -92,7 +92,8 @@ pub(crate) const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
 /// than this, sessions are patient.
 const USUAL_MS: u64 = 2_000;
-/// What of an interface's share files must leave to the rest, history to what goes before it, and news to control, in hundredths.
+/// What of an interface's share files must leave to the rest, history to what goes before it, and news to
+/// control, in hundredths.
 const RESERVE_FILES: u64 = 40;
 const RESERVE_HISTORY: u64 = 30;
 const RESERVE_PRIORITY: u64 = 20;
@@ -210,6 +211,12 @@ struct Heard {
 }
 
 impl Heard {
+    /// Whether it was heard lately: one announce may have been missed.
+    fn is_there(&self, now_ms: u64) -> bool {
+        self.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms
+    }
+
+    /// The topmost hash of what it holds, presumably.
     fn likely_top(&self) -> [u8; 8] {
         self.presumed.unwrap_or(self.announce.top)
     }
@@ -529,7 +536,7 @@ impl Station {
         for (peer, heard) in &self.peers {
             let dialing = all.entry(heard.interface).or_default();
             dialing.is_under_way |= heard.is_dialing;
-            let is_there = heard.failures == 0 && heard.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
+            let is_there = heard.failures == 0 && heard.is_there(now_ms);
             if is_there && *peer < self.config.own {
                 dialing.hub.get_or_insert(*peer);
             }
@@ -685,9 +692,8 @@ impl Station {
 
     /// Tells who was heard, where that has changed.
     fn tell_on_air(&mut self, now_ms: u64, turn: &mut Turn) {
-        let is_there = |heard: &&Heard| heard.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
         let mut on_air = OnAir::default();
-        for heard in self.peers.values().filter(is_there) {
+        for heard in self.peers.values().filter(|heard| heard.is_there(now_ms)) {
             on_air.heard += 1;
             on_air.equal += u32::from(heard.announce.top == self.own_top);
         }
@@ -961,7 +967,7 @@ impl Station {
                 is_online: air.is_online,
                 used_ms: air.budget.used_ms(now_ms),
                 left_ms: air.budget.left_ms(now_ms),
-                bitrate: Some(air.bitrate).filter(|bits| *bits < RADIO_BITRATE_MAX),
+                bitrate: air.is_radio().then_some(air.bitrate),
                 queued,
                 broadcasts_sent: air.casting.sent,
                 broadcasts_heard: air.casting.heard,
@@ -1005,6 +1011,10 @@ fn spread_ms(channel: Channel) -> u64 {
 }
 
 impl Air {
+    fn is_radio(&self) -> bool {
+        self.bitrate < RADIO_BITRATE_MAX
+    }
+
     /// How many times longer things take here than elsewhere, waiting for the next hour included.
     fn patience(&self) -> u64 {
         let air_ms = self.channel.bytes_ms(16 << 10);
@@ -1028,7 +1038,7 @@ impl Air {
     fn spend_ms(&mut self, cost_ms: u64, now_ms: u64) {
         self.budget.spend(cost_ms, now_ms);
         // On a wire nobody waits for another.
-        let gap_ms = if self.bitrate < RADIO_BITRATE_MAX { GAP_MS } else { 0 };
+        let gap_ms = if self.is_radio() { GAP_MS } else { 0 };
         self.busy_until_ms = self.busy_until_ms.max(now_ms) + cost_ms.saturating_sub(1) + gap_ms;
     }
 

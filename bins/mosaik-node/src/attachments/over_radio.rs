@@ -7,10 +7,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use mosaik_core::{
-    id::{BlobId, NodeId},
-    view,
-};
+use mosaik_core::id::{BlobId, NodeId};
 use mosaik_net::{Delivery, Shelf, ShelfError, TakenPiece};
 use mosaik_proto::{
     attachments::State,
@@ -20,8 +17,11 @@ use mosaik_proto::{
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::keeper::{self, Keeper};
-use crate::reads::{ReadError, Reads};
+use super::{
+    keeper::{self, Keeper},
+    longest_claim,
+};
+use crate::reads::Reads;
 
 /// How long a peer's question waits for a file that is fetched over IP for it, in milliseconds. Over radio a
 /// second question costs more than the wait.
@@ -346,14 +346,7 @@ async fn piece(shelf: &Arc<Shelf>, blob: BlobId, group: u32) -> Option<Vec<u8>> 
 
 /// The longest claim of a file that a record here names.
 async fn claimed(reads: Reads, blob: BlobId) -> Option<u64> {
-    let read = tokio::task::spawn_blocking(move || -> Result<Option<u64>, ReadError> {
-        let mut longest = None;
-        view::files_of(reads.snapshot()?.view(), &blob.0, |file| {
-            longest = longest.max(Some(file.size));
-            true
-        })?;
-        Ok(longest)
-    });
+    let read = tokio::task::spawn_blocking(move || longest_claim(reads.snapshot()?.view(), &blob));
     // An error of the task says that the program ends.
     let read = read.await.unwrap_or(Ok(None));
     read.unwrap_or_else(|error| {

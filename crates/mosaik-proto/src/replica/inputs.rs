@@ -111,15 +111,8 @@ impl Replica {
                 }
             }
             Hint::Run(run) => {
-                let wall = self.wall(now);
-                match self.feeds.take_run(&run, Way::Gossip, wall, ledger)? {
-                    Taken::New => notices.push(Notice::Grew),
-                    Taken::Held => notices.push(Notice::Duplicate(run.events().len())),
-                    Taken::UnknownBase => {
-                        self.claim_from(now, from, run.author(), Tip::from(run.head()));
-                    }
-                    Taken::NoRoom => {}
-                    Taken::Declined => notices.push(Notice::Declined(run.author())),
+                if self.take_untold(now, &run, ledger, notices)? == Taken::UnknownBase {
+                    self.claim_from(now, from, run.author(), Tip::from(run.head()));
                 }
             }
             Hint::Presence(presence) if presence.node == self.me.node => {
@@ -133,6 +126,24 @@ impl Replica {
         Ok(())
     }
 
+    /// Takes a run that came outside of all sessions.
+    fn take_untold<L: Ledger>(
+        &mut self,
+        now: Now,
+        run: &VerifiedRun,
+        ledger: &mut L,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Taken, Fault<L>> {
+        let taken = self.feeds.take_run(run, Way::Gossip, self.wall(now), ledger)?;
+        match taken {
+            Taken::New => notices.push(Notice::Grew),
+            Taken::Held => notices.push(Notice::Duplicate(run.events().len())),
+            Taken::Declined => notices.push(Notice::Declined(run.author())),
+            Taken::UnknownBase | Taken::NoRoom => {}
+        }
+        Ok(taken)
+    }
+
     /// A run that all around heard: it is told to nobody there who hears such.
     pub(super) fn on_overheard<L: Ledger>(
         &mut self,
@@ -144,12 +155,9 @@ impl Replica {
         notices: &mut Vec<Notice>,
     ) -> Result<(), Fault<L>> {
         let (author, head) = (run.author(), Tip::from(run.head()));
-        match self.feeds.take_run(run, Way::Gossip, self.wall(now), ledger)? {
-            Taken::New => {
-                notices.push(Notice::Grew);
-                self.overheard.insert((author, head));
-            }
-            Taken::Held => notices.push(Notice::Duplicate(run.events().len())),
+        match self.take_untold(now, run, ledger, notices)? {
+            Taken::New => drop(self.overheard.insert((author, head))),
+            Taken::Held => {}
             Taken::UnknownBase => {
                 let Some(from) = from else { return Ok(()) };
                 let (session, mut shared) = self.session(now, from, ledger, effects, notices);
@@ -158,11 +166,7 @@ impl Replica {
                 }
                 return Ok(());
             }
-            Taken::NoRoom => return Ok(()),
-            Taken::Declined => {
-                notices.push(Notice::Declined(author));
-                return Ok(());
-            }
+            Taken::NoRoom | Taken::Declined => return Ok(()),
         }
         for session in self.sessions.values_mut().filter(|it| it.hears_broadcasts()) {
             session.was_broadcast(&author, head.seq);

@@ -17,9 +17,7 @@ use mosaik_proto::{
 };
 use rand::{RngExt, rngs::StdRng};
 
-use super::{
-    ANNOUNCE_EVERY_MS, Air, Heard, RADIO_BITRATE_MAX, RESERVE_NEWS, Station, Turn, link::LinkState,
-};
+use super::{ANNOUNCE_EVERY_MS, Air, Heard, RESERVE_NEWS, Station, Turn, link::LinkState};
 use crate::{
     airtime::HEADER_LEN,
     cast::{Held, NAMES_MAX, Name, Said, Sender, key_of, name_of},
@@ -141,10 +139,6 @@ impl Casting {
 }
 
 impl Air {
-    pub(super) fn is_radio(&self) -> bool {
-        self.bitrate < RADIO_BITRATE_MAX
-    }
-
     /// Milliseconds of a whole packet: everything here waits in proportion.
     pub(super) fn unit_ms(&self) -> u64 {
         self.channel.packet_ms(500)
@@ -204,9 +198,8 @@ impl Station {
             return all;
         }
         let hears = |it: &Heard| {
-            let is_there = it.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms;
             // A broadcast makes one hop.
-            is_there && it.hops <= 1 && it.announce.takes_broadcasts
+            it.is_there(now_ms) && it.hops <= 1 && it.announce.takes_broadcasts
         };
         for (peer, heard) in self.peers.iter().filter(|(_, heard)| hears(heard)) {
             if self.airs.get(&heard.interface).is_some_and(Air::is_radio) {

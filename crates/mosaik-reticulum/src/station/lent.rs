@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Air, Class, RADIO_BITRATE_MAX, Station, WIRE_BITRATE, resource_max, spread_ms};
+use super::{Air, Class, Station, WIRE_BITRATE, resource_max, spread_ms};
 use crate::{
     airtime::Channel,
     stack::{Interface, Peer},
@@ -42,7 +42,7 @@ impl Airtime<'_> {
 
     /// Whether an interface's time is dear.
     pub fn is_radio(&self, interface: Interface) -> bool {
-        self.airs.get(&interface).is_some_and(|air| air.bitrate < RADIO_BITRATE_MAX)
+        self.airs.get(&interface).is_some_and(Air::is_radio)
     }
 
     /// How long somebody waits at the most before speaking unasked, in milliseconds.
