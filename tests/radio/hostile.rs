@@ -7,7 +7,7 @@ use mosaik_reticulum::{
     Via,
     airtime::{Ceiling, Channel},
     prns::{Prns, PrnsConfig, Way},
-    stack::{Order, Report, Service},
+    stack::{Interface, Order, Report, Service},
 };
 use mosaik_tests::Diary;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -31,6 +31,11 @@ const ESCAPE: u8 = 0x7D;
 const ANNOUNCE: u8 = 1;
 const LINK_REQUEST: u8 = 2;
 const PROOF: u8 = 3;
+
+fn announce(app_data: &[u8]) -> Order {
+    let (service, interface) = (Service::Feed, Interface(0));
+    Order::Announce { service, interface, app_data: app_data.to_vec() }
+}
 
 fn framed(packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![FLAG];
@@ -103,7 +108,7 @@ async fn begin(ceiling: Option<Ceiling>) -> Result<Attack> {
     let deadline = Instant::now() + SOON;
     let destination = loop {
         // The connection may not be in the stack yet.
-        prns.carry(Order::Announce { service: Service::Feed, app_data: b"here".to_vec() });
+        prns.carry(announce(b"here"));
         match timeout(Duration::from_secs(1), frames.next()).await {
             Ok(packet) => {
                 let packet = packet?;
@@ -142,7 +147,7 @@ pub(crate) fn a_flood_of_requests_stays_below_the_ceiling(_: Venv) -> Result<()>
             attack.request_link().await?;
         }
         // What was asked first is answered first, so an announce of ours comes after the answers.
-        attack.prns.carry(Order::Announce { service: Service::Feed, app_data: vec![7; 20] });
+        attack.prns.carry(announce(&[7; 20]));
         let (mut answers, mut bytes) = (0, 0);
         let deadline = Instant::now() + SOON;
         loop {
@@ -181,7 +186,7 @@ pub(crate) fn what_makes_no_sense_does_no_harm(_: Venv) -> Result<()> {
         // One frame that never ends.
         attack.to.write_all(&vec![1; 4 << 20]).await?;
         attack.to.write_all(&[FLAG]).await?;
-        attack.prns.carry(Order::Announce { service: Service::Feed, app_data: vec![9; 20] });
+        attack.prns.carry(announce(&[9; 20]));
         let heard = async {
             loop {
                 if attack.frames.next().await?.ends_with(&[9; 20]) {

@@ -7,7 +7,7 @@ use mosaik_proto::carrier::Role;
 use mosaik_reticulum::{
     Via,
     prns::{Prns, PrnsConfig, Way},
-    stack::{Link, Order, Outcome, Peer, Report, Service},
+    stack::{Interface, Link, Order, Outcome, Peer, Report, Service},
 };
 use tokio::{
     sync::mpsc::Receiver,
@@ -23,6 +23,7 @@ pub(crate) struct Ours {
     pub(crate) prns: Prns,
     reports: Receiver<Report>,
     seen: Vec<Report>,
+    ways: u16,
 }
 
 impl Ours {
@@ -38,6 +39,7 @@ impl Ours {
         rns_config: Option<&Path>,
     ) -> Result<Self> {
         std::fs::create_dir_all(directory)?;
+        let count = u16::try_from(ways.len())?;
         let ways = ways.iter().map(|way| way.parse::<Via>().map(Way::from));
         let ways: Result<Vec<_>, _> = ways.collect();
         let (prns, reports) = Prns::start(PrnsConfig {
@@ -48,7 +50,7 @@ impl Ours {
             broadcasts: true,
             resource_len_max: RESOURCE_LEN_MAX,
         })?;
-        Ok(Self { prns, reports, seen: Vec::new() })
+        Ok(Self { prns, reports, seen: Vec::new(), ways: count })
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -56,7 +58,9 @@ impl Ours {
     }
 
     pub(crate) fn announce(&self, service: Service, app_data: &[u8]) {
-        self.prns.carry(Order::Announce { service, app_data: app_data.to_vec() });
+        for interface in (0..self.ways).map(Interface) {
+            self.prns.carry(Order::Announce { service, interface, app_data: app_data.to_vec() });
+        }
     }
 
     /// Waits for the first report that is looked for, and takes it.

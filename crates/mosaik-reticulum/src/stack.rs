@@ -63,10 +63,12 @@ pub enum Service {
 /// What is asked of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// On all interfaces.
+    /// To all who hear it.
     Announce {
         /// Which destination.
         service: Service,
+        /// On which interface.
+        interface: Interface,
         /// At most [`APP_DATA_MAX`] bytes; longer ones are not announced.
         app_data: Vec<u8>,
     },

@@ -13,11 +13,12 @@
 //! Source: FORMAT.md beside this crate.
 
 mod casting;
+mod dialing;
 mod lent;
 mod link;
 mod queue;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, iter};
 
 use mosaik_core::{
     event::Hasher,
@@ -33,6 +34,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::{
     casting::Casting,
+    dialing::{Heard, RETRY_MS},
     link::{Due, Gone, LinkState},
     queue::Class,
 };
@@ -42,11 +44,11 @@ pub use self::{
 };
 use crate::{
     airtime::{
-        ANNOUNCE_LEN, Budget, Channel, HOUR_MS, LINK_IDENTIFY_LEN, LINK_PROOF_LEN,
-        LINK_REQUEST_LEN, Shares, link_packet_len, resource_len,
+        ANNOUNCE_LEN, Budget, Channel, HOUR_MS, LINK_IDENTIFY_LEN, LINK_PROOF_LEN, Shares,
+        link_packet_len, resource_len,
     },
     announce::{Announce, LEN_MAX},
-    cast::{Held, Seal},
+    cast::Seal,
     stack::{Interface, Link, Order, Outcome, Peer, Report, Service},
     stream::{ACK_TOKEN, Pace, RESOURCE_FROM, RESOURCE_MAX},
 };
@@ -63,6 +65,8 @@ pub(crate) const ANNOUNCE_EVERY_MS: u64 = 30 * 60 * 1000;
 pub(crate) const ANNOUNCE_PAUSE: u64 = 400;
 /// How soon at the least it does so again while it has heard nobody, then ever later, in milliseconds.
 const LONELY_MS: u64 = 15_000;
+/// The same on a wire.
+const LONELY_WIRE_MS: u64 = 2_000;
 /// How long a bridge counts that isn't heard any more: three of its announces.
 const BRIDGE_LASTS_MS: u64 = 3 * ANNOUNCE_EVERY_MS;
 /// How long a first announce or a dial may wait so that not all speak at once, in times of an announce
@@ -70,13 +74,6 @@ const BRIDGE_LASTS_MS: u64 = 3 * ANNOUNCE_EVERY_MS;
 const SPREAD: u64 = 4;
 /// Milliseconds of that at the least: two nodes on a fast interface that heard one another at once.
 const SPREAD_MIN_MS: u64 = 200;
-/// How long a dial waits for another announce after each, in times of one on air.
-const MORE: u64 = 2;
-/// How long an announce that still differs waits where its peer isn't the one that all turn to, in times
-/// of the usual spread: by then what it lacks should have come by way of that one.
-const SETTLE: u64 = 30;
-/// After so many announces in a row that differ somebody who holds less is dialed, though it has links.
-const DIFFERS: u32 = 2;
 /// How long a link may be idle before whoever opened it closes it, in milliseconds: its signs of life
 /// cost less than another link for some minutes.
 const IDLE_MS: u64 = 10 * 60 * 1000;
@@ -86,8 +83,6 @@ const IDLE_PIECE_MS: u64 = 2 * HOUR_MS;
 /// How long the other end of a link may take to say who it is, and this end to say goodbye, in times of
 /// a whole packet on air and of seconds.
 const HANDSHAKE: u64 = 20;
-/// After a link that could not be opened the next attempt waits so long, and ever longer.
-const RETRY_MS: u64 = 30_000;
 pub(crate) const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
 /// than this, sessions are patient.
@@ -184,55 +179,6 @@ struct Air {
     failures: u32,
     retry_ms: u64,
     casting: Casting,
-}
-
-/// A peer that was heard.
-#[derive(Debug)]
-struct Heard {
-    announce: Announce,
-    /// What it holds, presumably: what it announced, and what was broadcast since.
-    presumed: Option<[u8; 8]>,
-    heard_ms: u64,
-    /// How many of its announces in a row differed from what this node held.
-    differed: u32,
-    hops: u8,
-    interface: Interface,
-    /// When a link is to be opened to it, if it differs then.
-    dial_ms: Option<u64>,
-    /// Whether it was linked, and has lost that: it may know nobody any more.
-    is_back: bool,
-    is_dialing: bool,
-    failures: u32,
-    retry_ms: u64,
-    /// Links in a row that were opened to it for the sake of a file, and brought nothing of it.
-    sought: u32,
-    /// When the next one may be.
-    seek_ms: u64,
-}
-
-impl Heard {
-    /// Whether it was heard lately: one announce may have been missed.
-    fn is_there(&self, now_ms: u64) -> bool {
-        self.heard_ms + 2 * ANNOUNCE_EVERY_MS > now_ms
-    }
-
-    /// The topmost hash of what it holds, presumably.
-    fn likely_top(&self) -> [u8; 8] {
-        self.presumed.unwrap_or(self.announce.top)
-    }
-}
-
-/// What decides on dials over one interface.
-#[derive(Debug, Default)]
-struct Dialing {
-    /// The peer that all who hear it turn to first: who has the smallest hash. So an island is joined by as
-    /// few links as it has nodes. Others are dialed where that doesn't bring what they have.
-    hub: Option<Peer>,
-    is_under_way: bool,
-    /// While the ends of a new link tell each other what they hold no other is opened.
-    from_ms: u64,
-    /// When something went over a link last: what comes over that may be all that lacks elsewhere.
-    moved_ms: u64,
 }
 
 /// See the module's head.
@@ -338,18 +284,6 @@ impl Station {
     /// Stays silent from now on, or speaks again. Sessions are the replica's to end.
     pub fn pause(&mut self, on: bool) {
         self.is_paused = on;
-    }
-
-    /// Whether a file is asked for that a peer may have: then links are opened to peers that hold the same
-    /// events, too.
-    pub fn seek(&mut self, on: bool, now_ms: u64) {
-        if std::mem::replace(&mut self.is_seeking, on) || !on {
-            return;
-        }
-        for heard in self.peers.values_mut() {
-            (heard.sought, heard.seek_ms) = (0, now_ms);
-            heard.dial_ms = Some(heard.dial_ms.unwrap_or(now_ms).max(heard.retry_ms));
-        }
     }
 
     /// Takes what the stack tells.
@@ -467,100 +401,9 @@ impl Station {
         (air.bitrate, air.name, air.is_online) = (bitrate, name, is_online);
     }
 
-    fn on_heard(
-        &mut self,
-        peer: Peer,
-        app_data: &[u8],
-        (hops, interface): (u8, Interface),
-        now_ms: u64,
-        turn: &mut Turn,
-    ) {
-        let Ok(announce) = Announce::decode(app_data) else { return };
-        if announce.tag != self.config.tag || peer == self.config.own {
-            return;
-        }
-        if !self.peers.contains_key(&peer) && self.peers.len() >= PEERS_MAX {
-            let oldest = self.peers.iter().min_by_key(|(_, heard)| heard.heard_ms);
-            let Some(oldest) = oldest.map(|(peer, _)| *peer) else { return };
-            self.peers.remove(&oldest);
-        }
-        // Its end of an older link is gone: it was started anew, or lost it.
-        let gone = self.links.iter().find(|(_, state)| {
-            announce.is_alone && state.peer == Some(peer) && state.is_old(now_ms)
-        });
-        let gone = gone.map(|(link, _)| *link);
-        if let Some(link) = gone {
-            self.hang_up(link, "lost: the other end has no link", now_ms, turn);
-        }
-        let channel = self.airs.get(&interface).map_or(Channel::Bits(1_000_000), |air| air.channel);
-        let spread_ms = spread_ms(channel);
-        let wait_ms = self.rng.random_range(0..=spread_ms);
-        // Where one speaks others may be about to: a link to whoever was first might be one too many.
-        let more_ms = now_ms + MORE * channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
-        for other in self.peers.values_mut().filter(|other| other.interface == interface) {
-            let is_fresh = other.heard_ms + 2 * spread_ms > now_ms;
-            other.dial_ms = other.dial_ms.map(|ms| if is_fresh { ms.max(more_ms) } else { ms });
-        }
-        let heard = self.peers.entry(peer).or_insert(Heard {
-            announce,
-            presumed: None,
-            heard_ms: now_ms,
-            differed: 0,
-            hops,
-            interface,
-            dial_ms: None,
-            is_back: false,
-            is_dialing: false,
-            failures: 0,
-            retry_ms: 0,
-            sought: 0,
-            seek_ms: 0,
-        });
-        (heard.announce, heard.heard_ms, heard.hops, heard.interface) =
-            (announce, now_ms, hops, interface);
-        heard.presumed = None;
-        heard.differed = if announce.top == self.own_top { 0 } else { heard.differed + 1 };
-        heard.is_back |= gone.is_some();
-        heard.dial_ms = Some((now_ms + wait_ms).max(heard.retry_ms));
-        // With a link no other is opened: what lacks though nothing comes over it is said.
-        let is_linked = self.links.values().any(|it| it.peer == Some(peer) && it.session.is_some());
-        if self.config.seal.is_some() && announce.takes_broadcasts && is_linked && hops <= 1 {
-            let held = Held { top: announce.top, events: announce.events };
-            self.on_held(peer, held, now_ms);
-        }
-    }
-
-    /// What decides on dials, for each interface.
-    fn dialing(&self, now_ms: u64) -> BTreeMap<Interface, Dialing> {
-        let mut all: BTreeMap<Interface, Dialing> = BTreeMap::new();
-        for (peer, heard) in &self.peers {
-            let dialing = all.entry(heard.interface).or_default();
-            dialing.is_under_way |= heard.is_dialing;
-            let is_there = heard.failures == 0 && heard.is_there(now_ms);
-            if is_there && *peer < self.config.own {
-                dialing.hub.get_or_insert(*peer);
-            }
-        }
-        for link in self.links.values() {
-            let dialing = all.entry(link.interface).or_default();
-            // Who already has a link to such a one leaves the next to that one: all would turn at once.
-            if link.peer.is_some_and(|peer| peer < self.config.own) {
-                dialing.hub = None;
-            }
-            if link.is_new(now_ms) {
-                dialing.from_ms = dialing.from_ms.max(link.new_until_ms());
-            }
-            if link.session.is_some() {
-                dialing.moved_ms = dialing.moved_ms.max(link.moved_ms);
-            }
-        }
-        all
-    }
-
     fn on_identified(&mut self, link: Link, peer: Peer, now_ms: u64, turn: &mut Turn) {
         if let Some(heard) = self.peers.get_mut(&peer) {
-            (heard.is_dialing, heard.failures, heard.dial_ms) = (false, 0, None);
-            heard.is_back = false;
+            heard.on_linked();
         }
         let Some(role) = self.links.get(&link).map(|state| state.role) else { return };
         let other = self.links.iter().find(|(id, state)| state.peer == Some(peer) && **id != link);
@@ -596,21 +439,6 @@ impl Station {
         if self.is_broadcasting {
             turn.inputs.push(Input::Broadcasting(true));
         }
-    }
-
-    fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
-        let chance = self.rng.random_range(0..RETRY_MS);
-        let Some(heard) = self.peers.get_mut(&peer) else { return };
-        let wait_ms = |failures: u32| (RETRY_MS << failures.min(10)).min(RETRY_MAX_MS) + chance;
-        if let Some(air) = self.airs.get_mut(&heard.interface) {
-            air.retry_ms = now_ms + wait_ms(air.failures);
-            air.failures += 1;
-        }
-        let wait_ms = wait_ms(heard.failures);
-        heard.failures += 1;
-        heard.is_dialing = false;
-        heard.retry_ms = now_ms + wait_ms;
-        heard.dial_ms = Some(heard.retry_ms);
     }
 
     fn on_received(&mut self, link: Link, bytes: &[u8], now_ms: u64, turn: &mut Turn) {
@@ -655,11 +483,13 @@ impl Station {
         self.sessions.remove(&session);
         turn.inputs.push(Input::Disconnected { session, reason: reason.to_owned() });
         // What it lacked it still lacks: another link, if the last announce says so.
-        let chance = self.rng.random_range(0..RETRY_MS);
+        let air = self.airs.get(&state.interface);
+        let retry_ms = air.map_or(RETRY_MS, Air::retry_after_ms);
+        let chance = self.rng.random_range(0..retry_ms);
         if let Some(heard) = state.peer.and_then(|peer| self.peers.get_mut(&peer))
             && !state.is_closing()
         {
-            heard.dial_ms = Some(now_ms + RETRY_MS / 2 + chance);
+            heard.dial_ms = Some(now_ms + retry_ms / 2 + chance);
         }
     }
 
@@ -786,8 +616,7 @@ impl Station {
         }
         let jitter_ms = self.rng.random_range(0..ANNOUNCE_EVERY_MS / 6);
         let (seals, own_changed_ms) = (self.config.seal.is_some(), self.own_changed_ms);
-        let mut is_due = false;
-        for air in self.airs.values_mut().filter(|air| air.is_online) {
+        for (interface, air) in self.airs.iter_mut().filter(|(_, air)| air.is_online) {
             let cost_ms = air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
             let is_news =
                 |last: Announce| (last.top, last.is_bridge) != (announce.top, announce.is_bridge);
@@ -799,99 +628,25 @@ impl Station {
             let changed_ms = changed_ms.map(|ms| ms.max(settled_ms));
             air.next_announce_ms =
                 changed_ms.map_or(air.next_announce_ms, |ms| ms.min(air.next_announce_ms));
-            is_due |= air.next_announce_ms <= now_ms
+            let is_due = air.next_announce_ms <= now_ms
                 && air.busy_until_ms <= now_ms
                 && air.budget.when(cost_ms, now_ms) == Some(now_ms);
-        }
-        if !is_due {
-            return;
-        }
-        let is_lonely = self.peers.is_empty();
-        // The stack announces on all interfaces.
-        for air in self.airs.values_mut().filter(|air| air.is_online) {
+            if !is_due {
+                continue;
+            }
             air.spend(ANNOUNCE_LEN + LEN_MAX, now_ms);
-            let pause_ms = ANNOUNCE_PAUSE * air.channel.packet_ms(ANNOUNCE_LEN + LEN_MAX);
             (air.announced, air.announced_ms) = (Some(announce), Some(now_ms));
+            let is_lonely = !self.peers.values().any(|heard| heard.interface == *interface);
+            let lonely_ms = if air.is_radio() { LONELY_MS } else { LONELY_WIRE_MS };
             // Where nobody was heard yet perhaps nobody heard: the modem may have come later than this node.
             let every_ms = match is_lonely {
-                true => (pause_ms.max(LONELY_MS) << air.lonely.min(16)).min(ANNOUNCE_EVERY_MS),
+                true => (pause_ms.max(lonely_ms) << air.lonely.min(16)).min(ANNOUNCE_EVERY_MS),
                 false => ANNOUNCE_EVERY_MS + jitter_ms,
             };
             air.lonely += u32::from(is_lonely);
             air.next_announce_ms = now_ms + pause_ms.max(every_ms);
-        }
-        turn.orders.push(Order::Announce { service: Service::Feed, app_data: announce.encode() });
-    }
-
-    /// When a link to a peer is to be opened; none while another is, for what comes over that may be all
-    /// that lacks.
-    fn dials_at_ms(
-        &self,
-        (peer, heard): (&Peer, &Heard),
-        all: &BTreeMap<Interface, Dialing>,
-        now_ms: u64,
-    ) -> Option<u64> {
-        let (dial_ms, dialing) = (heard.dial_ms?, all.get(&heard.interface)?);
-        let air = self.airs.get(&heard.interface)?;
-        if self.links.len() >= LINKS_MAX || dialing.is_under_way {
-            return None;
-        }
-        let is_first = heard.is_back || dialing.hub == Some(*peer) || self.is_seeking;
-        let due_ms = match is_first {
-            true => dial_ms,
-            false => {
-                let settled_ms = dial_ms.max(dialing.moved_ms) + SETTLE * spread_ms(air.channel);
-                settled_ms.max(air.retry_ms)
-            }
-        };
-        let due_ms = due_ms.max(dialing.from_ms);
-        air.begins_at_ms(LINK_REQUEST_LEN, due_ms.max(now_ms))
-    }
-
-    fn dial(&mut self, now_ms: u64, turn: &mut Turn) {
-        if self.is_paused {
-            return;
-        }
-        let linked: Vec<Peer> = self.links.values().filter_map(|link| link.peer).collect();
-        let mut all = self.dialing(now_ms);
-        let may = |it: &(&Peer, &Heard)| self.dials_at_ms(*it, &all, now_ms) == Some(now_ms);
-        let due: Vec<Peer> = self.peers.iter().filter(may).map(|(peer, _)| *peer).collect();
-        for peer in due {
-            let Some(heard) = self.peers.get_mut(&peer) else { continue };
-            let Some(dialing) = all.get_mut(&heard.interface).filter(|it| !it.is_under_way) else {
-                continue;
-            };
-            heard.dial_ms = None;
-            if linked.contains(&peer) {
-                continue;
-            }
-            let is_first = heard.is_back || dialing.hub == Some(peer);
-            // What came since may be what the peer had to give; and who holds less, and has links, gets it
-            // there. Its next announce tells.
-            let (theirs, own) = (heard.announce.events, self.own_events);
-            let lacks = theirs == own || heard.announce.is_alone || heard.differed > DIFFERS;
-            let gives = theirs > own || (lacks && heard.heard_ms >= self.own_changed_ms);
-            let is_needless = heard.likely_top() == self.own_top || !(is_first || gives);
-            if is_needless && !self.is_seeking {
-                continue;
-            }
-            if is_needless {
-                // What is coming over one link isn't looked for over another.
-                let is_coming = self.links.values().any(|link| link.brings_piece(now_ms));
-                let from_ms = if is_coming { now_ms + RETRY_MS } else { heard.seek_ms };
-                if from_ms > now_ms {
-                    heard.dial_ms = Some(from_ms);
-                    continue;
-                }
-                heard.seek_ms = now_ms + (RETRY_MS << heard.sought.min(10)).min(RETRY_MAX_MS);
-                heard.sought += 1;
-            }
-            dialing.is_under_way = true;
-            heard.is_dialing = true;
-            if let Some(air) = self.airs.get_mut(&heard.interface) {
-                air.spend(LINK_REQUEST_LEN, now_ms);
-            }
-            turn.orders.push(Order::Open { service: Service::Feed, peer });
+            let (service, app_data) = (Service::Feed, announce.encode());
+            turn.orders.push(Order::Announce { service, interface: *interface, app_data });
         }
     }
 
@@ -943,15 +698,16 @@ impl Station {
             let sends_ms = air.and_then(|air| air.next_send_ms(state, now_ms));
             [sends_ms, state.closes_at_ms()]
         });
-        let all = self.dialing(now_ms);
-        let dials = self.peers.iter().map(|it| self.dials_at_ms(it, &all, now_ms));
         let announces = self
             .airs
             .values()
             .map(|air| air.begins_at_ms(ANNOUNCE_LEN + LEN_MAX, air.next_announce_ms.max(now_ms)));
         let casts = self.airs.values().map(|air| air.next_cast_ms(now_ms));
         let casts = casts.filter(|_| self.config.seal.is_some());
-        let own = dials.chain(announces).chain(casts).filter(|_| !self.is_paused);
+        let own = iter::once(self.next_dial_ms(now_ms))
+            .chain(announces)
+            .chain(casts)
+            .filter(|_| !self.is_paused);
         links.chain(own).flatten().min()
     }
 

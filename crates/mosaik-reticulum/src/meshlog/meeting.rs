@@ -146,11 +146,11 @@ impl Meshlog {
 
     pub(super) fn announce(&mut self, now_ms: u64, air: &mut Airtime<'_>, turn: &mut Turn) {
         let len = ANNOUNCE_LEN + ANNOUNCE_DATA_LEN;
-        let online = air.online();
+        let (online, app_data) = (air.online(), self.announce_data().to_vec());
         self.announced.retain(|interface, _| online.contains(interface));
         let is_alone = self.links.is_empty() && self.peers.values().any(|peer| !peer.was_linked);
         let jitter_ms = self.rng.random_range(0..ANNOUNCE_EVERY_MS / 6);
-        let (mut is_due, mut next_ms) = (false, None::<u64>);
+        let mut next_ms = None::<u64>;
         for interface in &online {
             let wait_ms = self.rng.random_range(0..=air.spread_ms(*interface));
             let listen_ms = if air.is_radio(*interface) { LISTEN_FIRST_MS } else { 0 };
@@ -165,22 +165,18 @@ impl Meshlog {
             let due_ms =
                 sooner_ms.map_or(announced.next_ms, |ms| announced.next_ms.min(ms + pause_ms));
             let at_ms = air.packet_at_ms(*interface, len, due_ms.max(now_ms));
-            is_due |= at_ms == Some(now_ms);
-            next_ms = next_ms.into_iter().chain(at_ms).min();
-        }
-        if !is_due {
-            return self.wake(next_ms);
-        }
-        // The stack announces on all interfaces.
-        for interface in &online {
+            if at_ms != Some(now_ms) {
+                next_ms = next_ms.into_iter().chain(at_ms).min();
+                continue;
+            }
             air.spend_packet(*interface, len, now_ms);
-            let pause_ms = ANNOUNCE_PAUSE * air.channel(*interface).packet_ms(len);
-            let next_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
-            let announced = Announced { at_ms: Some(now_ms), next_ms, has_news: false };
-            self.announced.insert(*interface, announced);
+            let again_ms = now_ms + pause_ms.max(ANNOUNCE_EVERY_MS) + jitter_ms;
+            *announced = Announced { at_ms: Some(now_ms), next_ms: again_ms, has_news: false };
+            let (service, app_data) = (Service::Meshlog, app_data.clone());
+            turn.orders.push(Order::Announce { service, interface: *interface, app_data });
+            next_ms = next_ms.into_iter().chain([again_ms]).min();
         }
-        let app_data = self.announce_data().to_vec();
-        turn.orders.push(Order::Announce { service: Service::Meshlog, app_data });
+        self.wake(next_ms);
     }
 
     pub(super) fn dial(&mut self, now_ms: u64, air: &mut Airtime<'_>, turn: &mut Turn) {

@@ -213,7 +213,9 @@ impl Serving {
 
     fn on_order(&mut self, order: Order) {
         match order {
-            Order::Announce { service, app_data } => self.announce(service, &app_data),
+            Order::Announce { service, interface, app_data } => {
+                self.announce(service, interface, &app_data);
+            }
             Order::Open { service, peer } => self.open(service, peer),
             Order::Send { link, token, bytes } => self.send(link, token, bytes),
             Order::Broadcast { interface, bytes } => self.broadcast(interface, &bytes),
@@ -230,18 +232,23 @@ impl Serving {
         }
     }
 
-    fn announce(&mut self, service: Service, app_data: &[u8]) {
+    fn announce(&self, service: Service, interface: Interface, app_data: &[u8]) {
         let ours = self.lookout.services.iter().find(|(ours, ..)| *ours == service);
-        let data = app_data.try_into().ok().filter(|_| app_data.len() <= APP_DATA_MAX);
-        let (Some((_, destination, _)), Some(data)) = (ours, data) else {
+        let Some((_, destination, _)) = ours.filter(|_| app_data.len() <= APP_DATA_MAX) else {
             warn!(%service, len = app_data.len(), "an announce that can't be made");
             return;
         };
-        self.handle.issue(PrnsCommand::AnnounceNow(AnnounceNow {
-            destination: *destination,
-            target: AnnounceTarget::AllInterfaces,
-            app_data: AnnounceAppData::Data(data),
-        }));
+        let known = self.interfaces.iter().filter(|(known, _)| known.interface == interface);
+        let members = self.members.iter().filter(|place| place.interface == interface);
+        let own = known.filter_map(|(known, _)| known.id);
+        for id in own.chain(members.map(|place| place.id)) {
+            let Ok(data) = app_data.try_into() else { return };
+            self.handle.issue(PrnsCommand::AnnounceNow(AnnounceNow {
+                destination: *destination,
+                target: AnnounceTarget::Interface(id),
+                app_data: AnnounceAppData::Data(data),
+            }));
+        }
     }
 
     fn broadcast(&self, interface: Interface, bytes: &[u8]) {

@@ -1,4 +1,6 @@
-//! What files change of whom a station dials and of what goes next, one by one.
+//! Whom a station dials and what goes next, one by one: on wires, and where files are asked for.
+
+use std::collections::BTreeMap;
 
 use mosaik_core::id::{BlobId, Fingerprint};
 use mosaik_proto::message::{FILE_SLICE_MAX, FilePart, FileWant};
@@ -33,7 +35,6 @@ fn station() -> Station {
     let (name, online) = ("line".to_owned(), true);
     let interface = Report::Interface { interface: RADIO, name, bitrate, online };
     station.handle_report(interface, 0, &mut Turn::default());
-    hear(&mut station, 0);
     station
 }
 
@@ -52,12 +53,17 @@ fn hear(station: &mut Station, now_ms: u64) {
     station.handle_report(heard, now_ms, &mut Turn::default());
 }
 
-/// When links are opened until then; each is up at once, and breaks.
+/// When links are opened until then to the peer, which is heard now and then; each is up at once, and breaks.
 fn dials(station: &mut Station, from_ms: u64, until_ms: u64) -> Vec<u64> {
     let mut dials = Vec::new();
-    let mut now_ms = from_ms;
+    let (mut now_ms, mut heard_ms) = (from_ms, from_ms);
+    hear(station, from_ms);
     while let Some(ms) = station.next_timeout_ms(now_ms).filter(|ms| *ms <= until_ms) {
         now_ms = ms.max(now_ms + 1);
+        if heard_ms + ANNOUNCE_EVERY_MS <= now_ms {
+            heard_ms = now_ms;
+            hear(station, now_ms);
+        }
         let mut turn = Turn::default();
         station.handle_timeout(now_ms, &mut turn);
         if turn.orders.iter().any(|order| matches!(order, Order::Open { .. })) {
@@ -87,7 +93,6 @@ fn a_peer_that_holds_the_same_is_dialed_while_a_file_is_sought_and_ever_more_rar
     }
     assert!((7..=12).contains(&sought.len()), "{sought:?}");
     station.seek(false, 3 * 3_600_000);
-    hear(&mut station, 3 * 3_600_000);
     assert_eq!(dials(&mut station, 3 * 3_600_000, 5 * 3_600_000), []);
 }
 
@@ -137,4 +142,173 @@ fn a_link_on_which_a_piece_is_awaited_is_not_idle() {
     let last = FilePart { token: 1, total: 2_000, bytes: vec![7; 976] };
     assert!(link.note_came(&Message::FilePart(last)));
     assert_eq!(link.closes_at_ms(), Some(IDLE_MS));
+}
+
+/// Who differs and answers no request is asked ever more rarely, and no more once it isn't heard any more.
+#[test]
+fn who_is_gone_is_dialed_no_more() {
+    let mut station = station();
+    station.set_state(OwnState { top: [1; 16], ..OwnState::default() }, 0);
+    hear(&mut station, 1);
+    let (mut now_ms, mut dials) = (1, Vec::new());
+    while let Some(ms) = station.next_timeout_ms(now_ms).filter(|ms| *ms < 24 * HOUR_MS) {
+        now_ms = ms.max(now_ms + 1);
+        let mut turn = Turn::default();
+        station.handle_timeout(now_ms, &mut turn);
+        if turn.orders.iter().any(|order| matches!(order, Order::Open { .. })) {
+            dials.push(now_ms);
+            let (service, peer, reason) = (Service::Feed, PEER, "no answer".into());
+            let report = Report::Unreachable { service, peer, reason };
+            station.handle_report(report, now_ms + REQUEST_MS, &mut turn);
+        }
+    }
+    assert!((4..=8).contains(&dials.len()), "{dials:?}");
+    assert!(dials.last().is_some_and(|ms| *ms < 2 * ANNOUNCE_EVERY_MS), "{dials:?}");
+    hear(&mut station, now_ms);
+    assert!(station.next_dial_ms(now_ms).is_some());
+}
+
+/// Several stations at one wire, as clients of one `rnsd` are, and peers that were heard there and are gone.
+struct Wire {
+    stations: BTreeMap<Peer, Station>,
+    /// What comes to whom, when.
+    coming: Vec<(u64, Peer, Report)>,
+    next_link: u8,
+}
+
+/// How long the stack waits for who doesn't answer a request.
+const REQUEST_MS: u64 = 6_000;
+
+impl Wire {
+    fn new() -> Self {
+        Self { stations: BTreeMap::new(), coming: Vec::new(), next_link: 0 }
+    }
+
+    /// Somebody comes who holds so many events, its hash made of them.
+    fn join(&mut self, own: Peer, events: u64, seed: u64, now_ms: u64) {
+        let (tag, hasher, share) = (TAG, hasher(), 1000);
+        let (bitrate, first, seal) = (None, Kinds::default(), None);
+        let config = StationConfig { own, tag, hasher, share, bitrate, first, seal, seed };
+        let mut station = Station::new(config);
+        let top = [events as u8; 16];
+        station.set_state(OwnState { top, events, is_bridge: false }, now_ms);
+        let (name, online) = ("wire".to_owned(), true);
+        let interface = Report::Interface { interface: RADIO, name, bitrate, online };
+        station.handle_report(interface, now_ms, &mut Turn::default());
+        self.stations.insert(own, station);
+    }
+
+    fn carry(&mut self, from: Peer, order: Order, now_ms: u64) {
+        let at_ms = now_ms + 1;
+        match order {
+            Order::Announce { app_data, interface, .. } => {
+                let others = self.stations.keys().filter(|peer| **peer != from);
+                let report = Report::Heard {
+                    service: Service::Feed,
+                    peer: from,
+                    keys: PublicKeys([0; 64]),
+                    app_data,
+                    hops: 1,
+                    interface,
+                };
+                self.coming.extend(others.map(|to| (at_ms, *to, report.clone())));
+            }
+            Order::Open { service, peer } if !self.stations.contains_key(&peer) => {
+                let reason = "no answer".into();
+                let report = Report::Unreachable { service, peer, reason };
+                self.coming.push((now_ms + REQUEST_MS, from, report));
+            }
+            Order::Open { service, peer } => {
+                self.next_link += 1;
+                let link = Link([self.next_link; 16]);
+                let up = |peer, role| {
+                    let (rtt_ms, packet_max, interface) = (2, 431, RADIO);
+                    Report::Up { link, service, peer, role, rtt_ms, packet_max, interface }
+                };
+                self.coming.push((at_ms, peer, up(None, Role::Listener)));
+                self.coming.push((at_ms + 1, from, up(Some(peer), Role::Dialer)));
+                self.coming.push((at_ms + 2, peer, Report::Identified { link, peer: from }));
+            }
+            _ => {}
+        }
+    }
+
+    /// When the two have a session with each other, if they have within that time.
+    fn linked_ms(&mut self, pair: [Peer; 2], from_ms: u64, within_ms: u64) -> Option<u64> {
+        for now_ms in from_ms..from_ms + within_ms {
+            let (due, later) = self.coming.drain(..).partition(|(ms, ..)| *ms <= now_ms);
+            self.coming = later;
+            let due: Vec<(u64, Peer, Report)> = due;
+            let mut orders = Vec::new();
+            for (peer, station) in &mut self.stations {
+                let mut turn = Turn::default();
+                for (.., report) in due.iter().filter(|(_, to, _)| to == peer) {
+                    station.handle_report(report.clone(), now_ms, &mut turn);
+                }
+                station.handle_timeout(now_ms, &mut turn);
+                orders.extend(turn.orders.into_iter().map(|order| (*peer, order)));
+            }
+            orders.into_iter().for_each(|(from, order)| self.carry(from, order, now_ms));
+            let [one, other] = pair;
+            let has = |own: Peer, peer: Peer| {
+                let peers = self.stations[&own].peers(now_ms);
+                peers.iter().any(|status| status.peer == peer && status.is_linked)
+            };
+            if has(one, other) && has(other, one) {
+                return Some(now_ms - from_ms);
+            }
+        }
+        None
+    }
+}
+
+/// Long enough for all waits that a radio has.
+const LONG_MS: u64 = 120_000;
+
+#[test]
+fn on_a_wire_whoever_comes_is_linked_at_once_whichever_hash_is_the_smaller() {
+    for seed in 0..40 {
+        let (old, new) = (Peer([2; 16]), Peer([if seed % 2 == 0 { 1 } else { 3 }; 16]));
+        let mut wire = Wire::new();
+        wire.join(old, 100, seed, 0);
+        // What it announces is heard by nobody, and one day long nobody comes.
+        let came_ms = 1 + HOUR_MS * (seed % 24);
+        assert_eq!(wire.linked_ms([old, old], 0, 1), None);
+        let station = wire.stations.get_mut(&old).expect("it has joined");
+        let mut now_ms = 0;
+        while let Some(ms) = station.next_timeout_ms(now_ms).filter(|ms| *ms < came_ms) {
+            now_ms = ms.max(now_ms + 1);
+            station.handle_timeout(now_ms, &mut Turn::default());
+        }
+        wire.join(new, 0, seed + 100, came_ms);
+        let linked_ms = wire.linked_ms([old, new], came_ms, LONG_MS);
+        assert!(linked_ms.is_some_and(|ms| ms <= 1_000), "seed {seed}: {linked_ms:?}");
+    }
+}
+
+#[test]
+fn on_a_wire_nobody_waits_for_those_who_are_gone() {
+    for seed in 0..40 {
+        let (old, new) = (Peer([50; 16]), Peer([if seed % 2 == 0 { 40 } else { 60 }; 16]));
+        let mut wire = Wire::new();
+        wire.join(old, 100, seed, 0);
+        let mut now_ms = 0;
+        for gone in (0..6).map(|at| Peer([10 * at + 1 + seed as u8 % 3; 16])) {
+            wire.join(gone, 1 + u64::from(gone.0[0]), seed, now_ms);
+            let linked_ms = wire.linked_ms([old, gone], now_ms, LONG_MS);
+            assert!(linked_ms.is_some_and(|ms| ms <= 5_000), "seed {seed}: {linked_ms:?}");
+            now_ms += linked_ms.unwrap_or(0) + 1;
+            // Its link breaks, and what it announced last differs still.
+            wire.stations.remove(&gone);
+            let station = wire.stations.get_mut(&old).expect("it has joined");
+            let down = Report::Down { link: Link([wire.next_link; 16]), reason: "broken".into() };
+            station.handle_report(down, now_ms, &mut Turn::default());
+        }
+        // Its attempts to reach them are under way, and fail.
+        assert_eq!(wire.linked_ms([old, old], now_ms, 1_000 * (seed % 20)), None);
+        now_ms += 1_000 * (seed % 20);
+        wire.join(new, 0, seed, now_ms);
+        let linked_ms = wire.linked_ms([old, new], now_ms, LONG_MS);
+        assert!(linked_ms.is_some_and(|ms| ms <= 5_000), "seed {seed}: {linked_ms:?}");
+    }
 }
