@@ -1,8 +1,12 @@
 //! Our stack and a Python peer with a connection between them.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::{
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use mosaik_reticulum::stack::{Interface, Peer, Report, Service};
 use tempfile::TempDir;
 
@@ -22,9 +26,23 @@ pub(crate) struct Pair {
     pub(crate) _directory: TempDir,
 }
 
-/// A TCP port that is free now.
+/// Ports below those that the system gives to whoever asks for any.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port that is free and is given to nobody else here: whoever it is for may take seconds until it has it.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    // Who runs these tests twice at once shouldn't get the same.
+    let begun = process::id() as usize * 101;
+    for _ in PORTS {
+        let at = begun + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + u16::try_from(at % PORTS.len())?;
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free");
 }
 
 impl Pair {
