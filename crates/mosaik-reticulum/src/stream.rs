@@ -153,7 +153,13 @@ impl Stream {
     /// that is there.
     pub fn has_room(&self) -> bool {
         let behind = self.flight.back().is_some_and(|last| self.is_resource(&last.data));
-        (self.flight.len() as u64) < WINDOW && !behind
+        self.next_number < self.window_end() && !behind
+    }
+
+    /// The number from which on none may go: of what is on its way the oldest may be the one awaited, though
+    /// Resources behind it are known to be there.
+    fn window_end(&self) -> u64 {
+        self.flight.front().map_or(self.next_number, |oldest| oldest.number) + WINDOW
     }
 
     /// Bytes of the transmission that would go, if so many waited.
@@ -189,7 +195,7 @@ impl Stream {
             let data: Vec<u8> = self.waiting.drain(..len).collect();
             let number = self.next_number;
             self.next_number += 1;
-            let is_last = self.waiting.is_empty() || self.flight.len() as u64 + 1 == WINDOW;
+            let is_last = self.waiting.is_empty() || self.next_number == self.window_end();
             self.flight.push_back(Segment {
                 number,
                 data,
@@ -293,13 +299,17 @@ impl Stream {
         if !is_old && ahead >= WINDOW {
             return Err(StreamError::TooFarAhead(ahead));
         }
-        self.unacknowledged += 1;
-        let soon = flags & END_OF_BURST != 0 || self.unacknowledged >= ACK_EVERY || is_old;
-        let wait_ms =
-            if soon { ACK_DELAY_MS } else { ACK_DELAY_MS + ACK_PATIENCE * self.pace.packet_ms };
-        let at_ms = now_ms + wait_ms;
-        self.ack_at_ms =
-            Some(self.ack_at_ms.map_or(at_ms, |ms| if soon { ms.min(at_ms) } else { at_ms }));
+        let is_next = ahead == 0;
+        // That a Resource has come its sender knows by its proof: it neither calls for an acknowledgement
+        // nor puts off the one that a packet before it waits for.
+        if bytes.len() <= self.pace.packet_max || !is_next {
+            self.unacknowledged += 1;
+            let soon = flags & END_OF_BURST != 0 || self.unacknowledged >= ACK_EVERY || is_old;
+            let patience_ms = if soon { 0 } else { ACK_PATIENCE * self.pace.packet_ms };
+            let at_ms = now_ms + ACK_DELAY_MS + patience_ms;
+            self.ack_at_ms =
+                Some(self.ack_at_ms.map_or(at_ms, |ms| if soon { ms.min(at_ms) } else { at_ms }));
+        }
         if is_old {
             return Ok(Vec::new());
         }
@@ -368,6 +378,8 @@ impl Stream {
     pub fn on_sent(&mut self, token: u64, has_arrived: bool) {
         if has_arrived {
             self.flight.retain(|segment| segment.number != token);
+            // Its proof is an answer.
+            self.flight.iter_mut().for_each(|segment| segment.unanswered = 0);
         } else if let Some(segment) = self.flight.iter_mut().find(|it| it.number == token) {
             segment.until_ms = None;
         }

@@ -7,6 +7,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::*;
 
 const PACE: Pace = Pace { packet_max: 431, resource_max: 16 << 10, packet_ms: 1_430, rtt_ms: 900 };
+/// On a wire a Resource is over long before an acknowledgement has to go.
+const WIRE: Pace = Pace { packet_max: 431, resource_max: 16 << 10, packet_ms: 1, rtt_ms: 1 };
 
 /// Two ends and what is between them.
 struct Channel {
@@ -19,6 +21,10 @@ struct Channel {
     count: u64,
     loss: f64,
     rng: StdRng,
+    /// Of the channel: bytes a second, and milliseconds from packet to packet and to a proof.
+    speed: u64,
+    gap_ms: u64,
+    proof_ms: u64,
     /// Packets and bytes sent, and of those again.
     sent: (u64, usize),
     again: usize,
@@ -36,10 +42,18 @@ impl Channel {
             count: 0,
             loss,
             rng: StdRng::seed_from_u64(seed),
+            speed: 390,
+            gap_ms: 100,
+            proof_ms: 500,
             sent: (0, 0),
             again: 0,
             acks: 0,
         }
+    }
+
+    fn wire(loss: f64, seed: u64) -> Self {
+        let ends = [Stream::new(WIRE), Stream::new(WIRE)];
+        Self { ends, speed: 500_000, gap_ms: 0, proof_ms: 1, ..Self::new(loss, seed) }
     }
 
     /// Runs until nothing is under way; fails where that takes over a simulated day.
@@ -50,7 +64,8 @@ impl Channel {
                 while free_ms <= self.now_ms
                     && let Some(out) = self.ends[end].next(self.now_ms)?
                 {
-                    free_ms = self.now_ms + 1_000 * out.bytes.len() as u64 / 390 + 100;
+                    let air_ms = 1_000 * out.bytes.len() as u64 / self.speed;
+                    free_ms = self.now_ms + air_ms + self.gap_ms;
                     self.put(end, out, free_ms);
                 }
             }
@@ -81,6 +96,13 @@ impl Channel {
         }
     }
 
+    /// What is due at an end goes.
+    fn put_next(&mut self, end: usize) {
+        while let Some(out) = self.ends[end].next(self.now_ms).expect("a good link") {
+            self.put(end, out, self.now_ms + 1);
+        }
+    }
+
     fn put(&mut self, from: usize, out: Outgoing, at_ms: u64) {
         self.count += 1;
         self.sent = (self.sent.0 + 1, self.sent.1 + out.bytes.len());
@@ -91,7 +113,7 @@ impl Channel {
         let is_lost = self.rng.random_bool(self.loss);
         if out.bytes.len() > PACE.packet_max {
             // A Resource arrives whole or fails, and its sender hears of it.
-            self.proofs.insert((at_ms + 500, self.count), (from, out.token, !is_lost));
+            self.proofs.insert((at_ms + self.proof_ms, self.count), (from, out.token, !is_lost));
         }
         if !is_lost {
             self.air.insert((at_ms, self.count), (1 - from, out.bytes));
@@ -117,6 +139,27 @@ fn records_come_whole_once_and_in_order_whatever_is_lost() {
         assert!(channel.got[1] == said[0], "seed {seed}");
         assert!(channel.got[0] == said[1], "seed {seed}");
         assert!(channel.ends.iter().all(Stream::is_idle));
+    }
+}
+
+#[test]
+fn packets_among_many_resources_are_neither_lost_nor_too_late() {
+    for seed in 0..30 {
+        let loss = [0.0, 0.05, 0.15][seed as usize % 3];
+        let mut channel = Channel::wire(loss, seed);
+        let (mut said, mut rng) = (Vec::new(), StdRng::seed_from_u64(seed));
+        // What is pushed while nothing waits goes as a packet.
+        for burst in 0..4 {
+            said.extend(records(1, 300, seed + burst));
+            channel.ends[0].push(&said[said.len() - 1]);
+            channel.put_next(0);
+            let resources = records(rng.random_range(0..20), 40_000, seed + 100 * burst);
+            resources.iter().for_each(|record| channel.ends[0].push(record));
+            said.extend(resources);
+            channel.settle().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        }
+        assert!(channel.got[1] == said, "seed {seed}");
+        assert!(loss > 0.0 || channel.again == 0, "seed {seed}: {} bytes again", channel.again);
     }
 }
 
