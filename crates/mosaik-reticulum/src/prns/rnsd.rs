@@ -132,11 +132,15 @@ impl Rnsd {
     pub(super) fn interface(self) -> RnsdInterface {
         let tag = self.listens.to_string().into_bytes();
         let id = InterfaceId::from_channel_tag(InterfaceKind::LocalClient, &tag);
+        let mut policy = contract::configured_policy(Default::default());
+        // As in the reference: the daemon has held back already what comes too fast. Three announces within a
+        // second would keep who isn't known yet waiting for 20 s.
+        policy.common.ingress_control.enabled = false;
         RnsdInterface {
             listens: self.listens,
             id,
             tag,
-            policy: contract::configured_policy(Default::default()),
+            policy,
             status: TokioInterfaceStatus::new(id, ConnectionState::Initializing),
         }
     }

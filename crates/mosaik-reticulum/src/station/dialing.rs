@@ -36,7 +36,7 @@ const RETRY_WIRE_MS: u64 = 2_000;
 /// the stack waits for more than 6 s for who is gone.
 const TURN_WIRE_MS: u64 = 1_000;
 /// How far apart two announces to newcomers are at the least, in milliseconds.
-const WELCOME_PAUSE_MS: u64 = 2_000;
+const WELCOME_PAUSE_MS: u64 = 500;
 
 /// A peer that was heard.
 #[derive(Debug)]
