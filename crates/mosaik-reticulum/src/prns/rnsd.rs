@@ -39,6 +39,11 @@ const CONFIG_LEN_MAX: u64 = 1 << 20;
 /// How long a connection to this machine itself may take, in milliseconds.
 const CONNECT_TIMEOUT_MS: u64 = 500;
 
+/// How long a daemon may have taken connections already before it sends to those who made them, in
+/// milliseconds. rns 1.5.7 gives each client the flag that its socket has at that time, and sets that flag a
+/// moment after the socket listens: who was faster hears nothing, for as long as it is connected.
+const READY_MS: u64 = 500;
+
 /// Where an `rnsd` listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rnsd {
@@ -115,14 +120,7 @@ impl Rnsd {
 
     /// Checks that somebody listens there now.
     pub(super) fn probe(&self) -> Result<(), RnsdError> {
-        let reached = match &self.listens {
-            Listens::Unix { name } => unix(name).map(drop),
-            Listens::Tcp { port } => {
-                let timeout = Duration::from_millis(CONNECT_TIMEOUT_MS);
-                std::net::TcpStream::connect_timeout(&local(*port), timeout).map(drop)
-            }
-        };
-        reached.map_err(|_| RnsdError::NotRunning {
+        self.listens.reach().map_err(|_| RnsdError::NotRunning {
             at: self.listens.to_string(),
             command: self.command.clone(),
         })
@@ -153,6 +151,17 @@ impl Default for Listens {
 }
 
 impl Listens {
+    /// Connects, and hangs up.
+    fn reach(&self) -> io::Result<()> {
+        match self {
+            Self::Unix { name } => unix(name).map(drop),
+            Self::Tcp { port } => {
+                let timeout = Duration::from_millis(CONNECT_TIMEOUT_MS);
+                std::net::TcpStream::connect_timeout(&local(*port), timeout).map(drop)
+            }
+        }
+    }
+
     /// Reads what `[reticulum]` says; of all else nothing matters here.
     fn read(text: &str, path: &Path) -> Result<Self, RnsdError> {
         let bad = |key, value: &str| RnsdError::Value {
@@ -271,6 +280,9 @@ impl Interface for RnsdInterface {
     async fn run<S: InterfaceSeam>(self, mut seam: S) {
         let mut pause = ReconnectPolicy::STANDARD.schedule();
         loop {
+            if self.listens.reach().is_ok() {
+                tokio::time::sleep(Duration::from_millis(READY_MS)).await;
+            }
             let began = tokio::time::Instant::now();
             match &self.listens {
                 Listens::Unix { name } => {
