@@ -62,20 +62,24 @@ struct Synced {
 }
 
 pub(super) async fn all(run: &mut Run) -> Result<()> {
-    let few = sync(run, FEW_EVENTS).await?;
-    let mut all = Vec::new();
+    let (mut few, mut all) = (Vec::new(), Vec::new());
     for time in 0..TIMES {
         progress(format_args!("radio over TCP, {} of {TIMES}", time + 1));
+        few.push(sync(run, FEW_EVENTS).await?);
         all.push(sync(run, EVENTS).await?);
     }
     let middle = |of: fn(&Synced) -> f64| median(&all.iter().map(of).collect::<Vec<_>>());
+    // The runtime's pool for what blocks adds one now and then: the least is what is needed.
+    let threads = |of: &[Synced]| of.iter().map(|it| it.threads).fold(f64::INFINITY, f64::min);
     let case = format!("{EVENTS} events over TCP");
     let figure = |metric, value, unit| Figure::new("radio", case.clone(), metric, value, unit);
-    let more_threads = middle(|it| it.threads) - few.threads;
+    let slowest = all.iter().map(|it| it.took_s).fold(0.0, f64::max);
+    let more_threads = threads(&all) - threads(&few);
     run.report.add_all(&[
         figure("took_s", middle(|it| it.took_s), "s").at_most(TOOK_S_MAX),
+        figure("took_s_slowest", slowest, "s"),
         figure("bytes_an_event", middle(|it| it.bytes) / EVENTS as f64, "B").at_most(BYTES_MAX),
-        figure("threads", middle(|it| it.threads), ""),
+        figure("threads", threads(&all), ""),
         figure("threads_more_than_of_1000_events", more_threads, "").at_most(0.0),
     ]);
     Ok(())
