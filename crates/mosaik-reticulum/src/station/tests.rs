@@ -312,3 +312,44 @@ fn on_a_wire_nobody_waits_for_those_who_are_gone() {
         assert!(linked_ms.is_some_and(|ms| ms <= 5_000), "seed {seed}: {linked_ms:?}");
     }
 }
+
+/// The same where nobody has heard this node: it alone can open the link.
+#[test]
+fn on_a_wire_a_dial_that_leads_nowhere_holds_up_no_other() {
+    let (own, gone, there) = (Peer([1; 16]), Peer([2; 16]), Peer([3; 16]));
+    // While the request to the one is under way, and after it has failed.
+    for seed in 0..10 {
+        let there_ms = [0, REQUEST_MS + 2_000][seed as usize % 2];
+        let mut wire = Wire::new();
+        wire.join(own, 100, seed, 0);
+        let heard = |from: Peer| {
+            let (is_alone, is_bridge, takes_broadcasts) = (true, false, false);
+            let (tag, top) = (TAG, [from.0[0]; 8]);
+            let announce = Announce { tag, top, events: 0, is_alone, is_bridge, takes_broadcasts };
+            let (service, peer, hops, interface) = (Service::Feed, from, 1, RADIO);
+            let (keys, app_data) = (PublicKeys([0; 64]), announce.encode());
+            Report::Heard { service, peer, keys, app_data, hops, interface }
+        };
+        wire.coming.push((0, own, heard(gone)));
+        assert_eq!(wire.linked_ms([own, own], 0, there_ms.max(1)), None);
+        wire.coming.push((there_ms, own, heard(there)));
+        let station = wire.stations.get_mut(&own).expect("it has joined");
+        let mut dialed_ms = None;
+        for now_ms in there_ms..there_ms + LONG_MS / 4 {
+            let mut turn = Turn::default();
+            for (.., report) in wire.coming.extract_if(.., |(ms, ..)| *ms <= now_ms) {
+                station.handle_report(report, now_ms, &mut turn);
+            }
+            station.handle_timeout(now_ms, &mut turn);
+            for order in turn.orders {
+                let Order::Open { service, peer } = order else { continue };
+                if peer == there {
+                    dialed_ms.get_or_insert(now_ms - there_ms);
+                }
+                let report = Report::Unreachable { service, peer, reason: "no answer".into() };
+                wire.coming.push((now_ms + REQUEST_MS, own, report));
+            }
+        }
+        assert!(dialed_ms.is_some_and(|ms| ms <= 4_000), "seed {seed}: {dialed_ms:?}");
+    }
+}
