@@ -17,40 +17,32 @@ fn hasher() -> Hasher {
     Hasher::new(&Fingerprint([3; 32]))
 }
 
-/// A station at a line of 9,600 bit/s that holds what its peer holds, and has heard it.
+/// A station at a line of 9,600 bit/s.
 fn station() -> Station {
-    let own = Peer([1; 16]);
-    let (first, bitrate) = (Kinds::default(), Some(9_600));
-    let config = StationConfig {
-        own,
-        tag: TAG,
-        hasher: hasher(),
-        share: 1000,
-        bitrate,
-        first,
-        seal: None,
-        seed: 1,
-    };
+    begun(Peer([1; 16]), Some(9_600), 1, 0)
+}
+
+/// A station with one interface; without a bitrate that is a wire.
+fn begun(own: Peer, bitrate: Option<u32>, seed: u64, now_ms: u64) -> Station {
+    let (tag, hasher, share, first, seal) = (TAG, hasher(), 1000, Kinds::default(), None);
+    let config = StationConfig { own, tag, hasher, share, bitrate, first, seal, seed };
     let mut station = Station::new(config);
     let (name, online) = ("line".to_owned(), true);
     let interface = Report::Interface { interface: RADIO, name, bitrate, online };
-    station.handle_report(interface, 0, &mut Turn::default());
+    station.handle_report(interface, now_ms, &mut Turn::default());
     station
+}
+
+fn heard(peer: Peer, app_data: Vec<u8>) -> Report {
+    let (service, keys, hops) = (Service::Feed, PublicKeys([0; 64]), 1);
+    Report::Heard { service, peer, keys, app_data, hops, interface: RADIO }
 }
 
 fn hear(station: &mut Station, now_ms: u64) {
     let (is_alone, is_bridge, takes_broadcasts) = (false, false, false);
     let (tag, top) = (TAG, [0; 8]);
     let announce = Announce { tag, top, events: 0, is_alone, is_bridge, takes_broadcasts };
-    let heard = Report::Heard {
-        service: Service::Feed,
-        peer: PEER,
-        keys: PublicKeys([0; 64]),
-        app_data: announce.encode(),
-        hops: 1,
-        interface: RADIO,
-    };
-    station.handle_report(heard, now_ms, &mut Turn::default());
+    station.handle_report(heard(PEER, announce.encode()), now_ms, &mut Turn::default());
 }
 
 /// When links are opened until then to the peer, which is heard now and then; each is up at once, and breaks.
@@ -186,31 +178,18 @@ impl Wire {
 
     /// Somebody comes who holds so many events, its hash made of them.
     fn join(&mut self, own: Peer, events: u64, seed: u64, now_ms: u64) {
-        let (tag, hasher, share) = (TAG, hasher(), 1000);
-        let (bitrate, first, seal) = (None, Kinds::default(), None);
-        let config = StationConfig { own, tag, hasher, share, bitrate, first, seal, seed };
-        let mut station = Station::new(config);
+        let mut station = begun(own, None, seed, now_ms);
         let top = [events as u8; 16];
         station.set_state(OwnState { top, events, is_bridge: false }, now_ms);
-        let (name, online) = ("wire".to_owned(), true);
-        let interface = Report::Interface { interface: RADIO, name, bitrate, online };
-        station.handle_report(interface, now_ms, &mut Turn::default());
         self.stations.insert(own, station);
     }
 
     fn carry(&mut self, from: Peer, order: Order, now_ms: u64) {
         let at_ms = now_ms + 1;
         match order {
-            Order::Announce { app_data, interface, .. } => {
+            Order::Announce { app_data, .. } => {
                 let others = self.stations.keys().filter(|peer| **peer != from);
-                let report = Report::Heard {
-                    service: Service::Feed,
-                    peer: from,
-                    keys: PublicKeys([0; 64]),
-                    app_data,
-                    hops: 1,
-                    interface,
-                };
+                let report = heard(from, app_data);
                 self.coming.extend(others.map(|to| (at_ms, *to, report.clone())));
             }
             Order::Open { service, peer } if !self.stations.contains_key(&peer) => {
@@ -236,9 +215,7 @@ impl Wire {
     /// When the two have a session with each other, if they have within that time.
     fn linked_ms(&mut self, pair: [Peer; 2], from_ms: u64, within_ms: u64) -> Option<u64> {
         for now_ms in from_ms..from_ms + within_ms {
-            let (due, later) = self.coming.drain(..).partition(|(ms, ..)| *ms <= now_ms);
-            self.coming = later;
-            let due: Vec<(u64, Peer, Report)> = due;
+            let due: Vec<_> = self.coming.extract_if(.., |(ms, ..)| *ms <= now_ms).collect();
             let mut orders = Vec::new();
             for (peer, station) in &mut self.stations {
                 let mut turn = Turn::default();
@@ -322,17 +299,15 @@ fn on_a_wire_a_dial_that_leads_nowhere_holds_up_no_other() {
         let there_ms = [0, REQUEST_MS + 2_000][seed as usize % 2];
         let mut wire = Wire::new();
         wire.join(own, 100, seed, 0);
-        let heard = |from: Peer| {
+        let announced = |from: Peer| {
             let (is_alone, is_bridge, takes_broadcasts) = (true, false, false);
             let (tag, top) = (TAG, [from.0[0]; 8]);
             let announce = Announce { tag, top, events: 0, is_alone, is_bridge, takes_broadcasts };
-            let (service, peer, hops, interface) = (Service::Feed, from, 1, RADIO);
-            let (keys, app_data) = (PublicKeys([0; 64]), announce.encode());
-            Report::Heard { service, peer, keys, app_data, hops, interface }
+            heard(from, announce.encode())
         };
-        wire.coming.push((0, own, heard(gone)));
+        wire.coming.push((0, own, announced(gone)));
         assert_eq!(wire.linked_ms([own, own], 0, there_ms.max(1)), None);
-        wire.coming.push((there_ms, own, heard(there)));
+        wire.coming.push((there_ms, own, announced(there)));
         let station = wire.stations.get_mut(&own).expect("it has joined");
         let mut dialed_ms = None;
         for now_ms in there_ms..there_ms + LONG_MS / 4 {
