@@ -32,6 +32,7 @@ use mosaik_proto::{
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+pub(crate) use self::dialing::ever_longer_ms;
 use self::{
     casting::Casting,
     dialing::{Heard, RETRY_MS},
@@ -83,7 +84,7 @@ const IDLE_PIECE_MS: u64 = 2 * HOUR_MS;
 /// How long the other end of a link may take to say who it is, and this end to say goodbye, in times of
 /// a whole packet on air and of seconds.
 const HANDSHAKE: u64 = 20;
-pub(crate) const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
+const RETRY_MAX_MS: u64 = 30 * 60 * 1000;
 /// What everything takes over the internet at the most, for comparison: by how much longer 16 KiB take
 /// than this, sessions are patient.
 const USUAL_MS: u64 = 2_000;

@@ -6,7 +6,7 @@ use super::{Announced, BRIDGE_MS, LINKS_MAX, LinkState, Meshlog, RETRY_MS, Turn,
 use crate::{
     airtime::{ANNOUNCE_LEN, LINK_REQUEST_LEN},
     stack::{Interface, Link, Order, Peer, PublicKeys, Service},
-    station::{ANNOUNCE_EVERY_MS, ANNOUNCE_PAUSE, Airtime, RETRY_MAX_MS},
+    station::{ANNOUNCE_EVERY_MS, ANNOUNCE_PAUSE, Airtime, ever_longer_ms},
 };
 
 /// The first byte of an announce of ours; meshlogd begins with `{`, and reads nobody's.
@@ -102,7 +102,7 @@ impl Meshlog {
     pub(super) fn on_unreachable(&mut self, peer: Peer, now_ms: u64) {
         let chance = self.rng.random_range(0..RETRY_MS);
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        let wait_ms = (RETRY_MS << state.failures.min(10)).min(RETRY_MAX_MS) + chance;
+        let wait_ms = ever_longer_ms(RETRY_MS, state.failures) + chance;
         state.failures += 1;
         state.is_dialing = false;
         state.retry_ms = now_ms + wait_ms;

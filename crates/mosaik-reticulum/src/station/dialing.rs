@@ -219,7 +219,7 @@ impl Station {
         let air = self.airs.get_mut(&heard.interface);
         let retry_ms = air.as_ref().map_or(RETRY_MS, |air| air.retry_after_ms());
         let chance = self.rng.random_range(0..retry_ms);
-        let wait_ms = |failures: u32| (retry_ms << failures.min(10)).min(RETRY_MAX_MS) + chance;
+        let wait_ms = |failures| ever_longer_ms(retry_ms, failures) + chance;
         // A wire isn't too full for an answer: who gives none is gone.
         if let Some(air) = air.filter(|air| air.is_radio()) {
             air.retry_ms = now_ms + wait_ms(air.failures);
@@ -298,7 +298,7 @@ impl Station {
                     heard.dial_ms = Some(from_ms);
                     continue;
                 }
-                heard.seek_ms = now_ms + (RETRY_MS << heard.sought.min(10)).min(RETRY_MAX_MS);
+                heard.seek_ms = now_ms + ever_longer_ms(RETRY_MS, heard.sought);
                 heard.sought += 1;
             }
             dialing.is_under_way = true;
@@ -309,6 +309,11 @@ impl Station {
             turn.orders.push(Order::Open { service: Service::Feed, peer });
         }
     }
+}
+
+/// How long to wait after so many attempts in vain: each time twice as long, up to a limit.
+pub(crate) fn ever_longer_ms(first_ms: u64, attempts: u32) -> u64 {
+    (first_ms << attempts.min(10)).min(RETRY_MAX_MS)
 }
 
 impl Air {
